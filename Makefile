@@ -1,0 +1,30 @@
+# Two commands do everything: `make demo` and `make test`. They need Python 3.11 or later and the package index.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: env demo test lint lock clean
+
+env: $(VENV)/.ready  ## the environment, as pinned in requirements.lock
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("streamd needs Python 3.11 or later") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: env  ## the daemon on the embedded log, learning from a real stream
+	$(BIN)/streamd demo
+
+test: env  ## the whole suite
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: env
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+lock:  ## pin what pyproject.toml asks for
+	uv pip compile pyproject.toml --extra confluent --group test --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .demo build *.egg-info

@@ -1,0 +1,69 @@
+"""Every failure streamd knows, on one page. Whatever is not here is a bug: it ends the process, state intact.
+
+| error         | raised by                | what happens                                                       |
+|---------------|--------------------------|--------------------------------------------------------------------|
+| `Transient`   | connectors               | the engine voids the epoch, waits with backoff, recovers, goes on; |
+|               |                          | past the configured limit the process exits 75                     |
+| `BadRecord`   | decoding, learners       | a dead letter with the reason; the stream goes on                  |
+| `Fenced`      | connectors               | another worker has this name: exit 78, no second attempt           |
+| `ConfigError` | `config`, `wiring`       | refused before anything starts: exit 78                            |
+| `StateError`  | restore, snapshots, logs | stop; exit 65, and a sentence that says what is possible           |
+"""
+
+EXIT_OK = 0
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_STATE = 65
+EXIT_BUG = 70
+EXIT_TRY_AGAIN = 75
+EXIT_CONFIG = 78
+
+
+class StreamdError(Exception):
+    """The root of the tree; `exit_code` is the process's when the error reaches the top."""
+
+    exit_code = EXIT_FAILURE
+
+
+class Transient(StreamdError):
+    """Something outside is away or refused for now; the same work may succeed later.
+
+    retry_after: seconds the other side asked us to wait, if it did.
+    """
+
+    exit_code = EXIT_TRY_AGAIN
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BadRecord(StreamdError):
+    """One record cannot be used. `reason` goes into its dead letter; it names no personal data."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Fenced(StreamdError):
+    """Another worker runs under this worker's name."""
+
+    exit_code = EXIT_CONFIG
+
+
+class ConfigError(StreamdError):
+    """The configuration is refused. `key` is the path of the key, as in `pipeline.adult.learner.eta`."""
+
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, key: str, expected: str) -> None:
+        super().__init__(f"{key}: {expected}" if key else expected)
+        self.key = key
+        self.expected = expected
+
+
+class StateError(StreamdError):
+    """Stored state is missing, damaged or means something else. Nothing was changed."""
+
+    exit_code = EXIT_STATE

@@ -1,0 +1,90 @@
+"""What a learner is to the daemon, and the table of those there are.
+
+A learner is a pure state machine: no clock, no I/O, no global randomness, no config object. The daemon gives it
+work in *steps*: a run of predict, observe and learn in the order of the stream, executed in one call, so that a
+compiled learner pays no price per event. Results do not depend on how the stream was cut into runs.
+
+    steps = learner.steps()
+    row = steps.row({"age": 39.0, "sex": "Male"})   # validates; BadRecord leaves the learner unchanged
+    steps.predict(row)                              # prediction 0 of this run, from what was learned before it
+    steps.observe(row)                              # what may be learned without a label (scales, vocabularies)
+    steps.learn(row, "<=50K", seen=0)               # the label; `seen` says which prediction it judges
+    predictions = steps.execute()
+
+`predict_one`, `learn_one` and their `_many` forms are river's estimator interface over the same state.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamd.snapshot import State
+
+Features = Mapping[str, float | bool | str]
+Label = str | float
+Why = list[list[Any]]
+
+
+class Predictions(Protocol):
+    """The predictions of one run, numbered in the order of the calls of `Steps.predict`."""
+
+    values: NDArray[np.float64]
+    """classify: shape (n, C), probabilities over the learner's `classes`; regress: shape (n, 1), the value."""
+
+    known: NDArray[np.int64]
+    """Shape (n,): how many classes were known when prediction i was made (columns from there on are 0)."""
+
+    def memo(self, i: int) -> bytes:
+        """What must be remembered of prediction i until its label comes; journalled, given back as `seen`."""
+
+    def why(self, i: int) -> Why:
+        """The reasons of prediction i, strongest first."""
+
+
+class Steps(Protocol):
+    """One run under construction."""
+
+    def row(self, x: Any) -> int:
+        """Take an event's features (or text) in. Raises BadRecord and changes nothing if they do not fit."""
+
+    def predict(self, row: int) -> None: ...
+
+    def observe(self, row: int) -> None: ...
+
+    def learn(self, row: int, y: Label, seen: int | bytes, weight: float = 1.0) -> None:
+        """Learn a label. seen: the number of the prediction in this run, or the memo of an earlier one.
+
+        Raises BadRecord and changes nothing if the label does not fit.
+        """
+
+    def correct(self, row: int, old: Label, new: Label, seen: bytes) -> None:
+        """A label learned before was wrong. What can un-learn does; the others learn the new one on top."""
+
+    def execute(self) -> Predictions: ...
+
+
+class Learner(Protocol):
+    classes: Sequence[str]
+    """The classes known, in the order they were first learned; empty for a regressor."""
+
+    def steps(self) -> Steps: ...
+
+    def probabilities(self, memo: bytes) -> NDArray[np.float64]:
+        """What a memo says was predicted: (C,) probabilities, or (1,) the value."""
+
+    def peek(self, x: Any) -> tuple[NDArray[np.float64], Why]:
+        """Predict without changing anything: ((C,) or (1,), the reasons)."""
+
+    def state(self) -> State:
+        """The live state; the caller copies."""
+
+    def restore(self, state: State) -> None: ...
+
+
+def registry() -> dict[str, Callable[..., Learner]]:
+    """kind -> constructor. A new learner is one file and one line here."""
+    from streamd.learners.linear import LinearClassifier, LinearRegressor
+
+    return {"linear/classify": LinearClassifier, "linear/regress": LinearRegressor}
