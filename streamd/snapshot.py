@@ -107,9 +107,7 @@ def decode(manifest: Manifest, chunks: Iterable[bytes]) -> State:
         entry = manifest.arrays[name]
         dtype = np.dtype(entry.dtype)
         if dtype.kind not in KINDS:
-            raise StateError(
-                f"snapshot of {manifest.shard}: array {name} has the foreign dtype {entry.dtype}"
-            )
+            raise StateError(f"snapshot of {manifest.shard}: array {name} has the foreign dtype {entry.dtype}")
         raw = b"".join(_unpack(name, chunk, source) for chunk in entry.chunks)
         try:
             arrays[name] = np.frombuffer(bytearray(raw), dtype).reshape(entry.shape)
