@@ -1,0 +1,314 @@
+"""The configuration: frozen structs, checked before anything starts; the only reader of the environment.
+
+Unknown keys are errors. Durations are written as "200ms", "5s", "10m", "2h", "7d"; sizes as "64KB", "1MB".
+Secrets are references to files or environment variables, never values. Every refusal is a `ConfigError` with the
+path of the key. What the keys of `[pipeline.NAME.learner]` mean is said by the learner; `wiring` checks them.
+"""
+
+import hashlib
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from streamd.errors import ConfigError
+
+T = TypeVar("T")
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+SIZE = re.compile(r"(\d+)(B|KB|MB|GB)")
+BYTES = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+NAME = r"^[a-z][a-z0-9_-]{0,62}$"
+TOPIC = r"^[a-zA-Z0-9._-]{1,200}$"
+
+Topic = Annotated[str, Meta(pattern=TOPIC, description="the name of a topic")]
+Positive = Annotated[int, Meta(gt=0)]
+Share = Annotated[float, Meta(gt=0, lt=1)]
+
+
+class Duration(float):
+    """Seconds, written as "200ms", "5s", "10m", "2h" or "7d"."""
+
+    @property
+    def milliseconds(self) -> int:
+        return round(self * 1000)
+
+
+class Size(int):
+    """Bytes, written as "512B", "64KB", "1MB" or "2GB"."""
+
+
+class Keys(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the configuration: an unknown key is refused."""
+
+
+class Worker(Keys, frozen=True):
+    """`[worker]`: this process."""
+
+    name: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$", description="unique in the group; default: host name, index 0"),
+    ] = ""
+    drain: Annotated[
+        Duration, Meta(description="how long a stop may take before the process gives up (exit 75)")
+    ] = Duration(25)
+    stall: Annotated[
+        Duration,
+        Meta(description="nothing moved for so long while records wait: /livez fails, the process exits 70"),
+    ] = Duration(120)
+    give_up: Annotated[
+        Duration, Meta(description="the log away for so long: exit 75, for the supervisor to start anew")
+    ] = Duration(300)
+
+
+class SqliteLog(Keys, frozen=True, tag_field="kind", tag="sqlite"):
+    """`[log]` with `kind = "sqlite"`: the embedded log, one file on a local disk."""
+
+    path: Annotated[str, Meta(description="the file; relative to the configuration file")] = "streamd.db"
+    partitions: Annotated[int, Meta(gt=0, le=1024, description="of topics that do not exist yet")] = 1
+    retention: Annotated[
+        Duration | None, Meta(description="records older than this may be deleted; default: kept")
+    ] = None
+    retention_records: Annotated[
+        Positive | None, Meta(description="per partition, records beyond this may be deleted; default: kept")
+    ] = None
+    synchronous: Annotated[
+        Literal["full", "normal"], Meta(description="`full` survives a power cut, `normal` a crash of the process")
+    ] = "full"
+
+
+class SqliteStore(Keys, frozen=True, tag_field="kind", tag="sqlite"):
+    """`[store]` with `kind = "sqlite"`: snapshots in a file on a local disk."""
+
+    path: Annotated[str, Meta(description="the file; default: the log's")] = ""
+
+
+class EpochKeys(Keys, frozen=True):
+    """`[epoch]`: how often work is committed."""
+
+    interval: Annotated[Duration, Meta(description="the longest time between two commits")] = Duration(0.2)
+    max_records: Annotated[int, Meta(gt=0, le=1_000_000, description="the most records in one epoch")] = 20_000
+
+
+class SnapshotKeys(Keys, frozen=True):
+    """`[snapshot]`: how often, and how many, snapshots are kept."""
+
+    keep: Annotated[int, Meta(ge=1, le=1000, description="how many are kept per shard")] = 3
+    work: Annotated[
+        float, Meta(ge=1, description="a snapshot is due when the work since the last exceeds this times its cost")
+    ] = 10.0
+    interval: Annotated[Duration, Meta(description="but never more often than this")] = Duration(5)
+    journal: Annotated[
+        Duration,
+        Meta(description="the journal below the oldest kept snapshot stays this long, for replay and audit"),
+    ] = Duration(7 * 86400)
+
+
+class Http(Keys, frozen=True):
+    """`[http]`: health, metrics and the API."""
+
+    host: Annotated[str, Meta(description="beyond the loopback addresses a token is needed")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="0: any free port")] = 8080
+    token_file: Annotated[str, Meta(description="a file holding the bearer token; default: none")] = ""
+    enabled: bool = True
+
+
+class Limits(Keys, frozen=True):
+    """`[limits]`: what is refused at the door."""
+
+    record: Annotated[Size, Meta(description="the largest record")] = Size(1 << 20)
+    ahead: Annotated[
+        Duration, Meta(description="a record's `ts` may lie this far ahead of the log's timestamp")
+    ] = Duration(86400)
+
+
+class Pending(Keys, frozen=True):
+    """`[pipeline.NAME.pending]`: events that wait for their label, and what is remembered of the others."""
+
+    max_events: Annotated[int, Meta(gt=0, description="how many may wait; beyond, the oldest expires")] = 100_000
+    max_bytes: Annotated[Size, Meta(description="the bytes of their records; beyond, the oldest expires")] = Size(
+        256 << 20
+    )
+    max_age: Annotated[Duration, Meta(description="event time an event waits before it expires")] = Duration(86400)
+    remember: Annotated[
+        int, Meta(ge=0, description="how many labelled or expired events are kept for late and corrected labels")
+    ] = 10_000
+    early: Annotated[int, Meta(ge=0, description="how many labels may wait for their event")] = 10_000
+    early_age: Annotated[Duration, Meta(description="event time a label waits for its event")] = Duration(600)
+
+
+class Quality(Keys, frozen=True):
+    """`[pipeline.NAME.quality]`: how the predictions are judged."""
+
+    fading: Annotated[float, Meta(gt=0, lt=1, description="factor per label of the fading window")] = 0.999
+    drift: Annotated[
+        Literal["none", "adwin"], Meta(description="watch the loss of the labelled predictions for drift")
+    ] = "none"
+    drift_delta: Annotated[float, Meta(gt=0, lt=1, description="ADWIN's confidence")] = 0.002
+    drift_reset: Annotated[
+        bool, Meta(description="start the learner anew at a drift (slower: one event at a time)")
+    ] = False
+
+
+class Pipeline(Keys, frozen=True):
+    """`[pipeline.NAME]`: what is read, learned and written."""
+
+    task: Annotated[Literal["classify", "regress"], Meta(description="what is predicted: a class or a number")]
+    events: Topic
+    learner: Annotated[dict[str, Any], Meta(description="`kind` and the learner's parameters")]
+    labels: Annotated[Topic | None, Meta(description="where labels arrive later; default: only in the event")] = (
+        None
+    )
+    predictions: Annotated[Topic | None, Meta(description="default: `<events>-predictions`")] = None
+    dead_letters: Annotated[Topic | None, Meta(description="default: `<events>-dead-letters`")] = None
+    echo: Annotated[tuple[str, ...], Meta(description="fields of the event repeated in its prediction")] = ()
+    top: Annotated[int, Meta(ge=1, le=1000, description="how many classes `p` names, the likeliest first")] = 10
+    pending: Pending = Pending()
+    quality: Quality = Quality()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.events,) if self.labels is None else (self.events, self.labels)
+
+    @property
+    def predictions_topic(self) -> str:
+        return self.predictions or f"{self.events}-predictions"
+
+    @property
+    def dead_letters_topic(self) -> str:
+        return self.dead_letters or f"{self.events}-dead-letters"
+
+    def meaning(self) -> dict[str, Any]:
+        """The part that gives the state its meaning: a snapshot of another one is refused."""
+        drift = {"drift": self.quality.drift, "drift_reset": self.quality.drift_reset}
+        kept: dict[str, Any] = msgspec.to_builtins({"task": self.task, "learner": self.learner, **drift})
+        return kept
+
+
+class Config(Keys, frozen=True):
+    """The whole file."""
+
+    pipeline: dict[Annotated[str, Meta(pattern=NAME)], Pipeline]
+    group: Annotated[
+        str, Meta(pattern=NAME, description="the consumer group; state and positions belong to it")
+    ] = "streamd"
+    worker: Worker = Worker()
+    log: SqliteLog = SqliteLog()
+    store: SqliteStore = SqliteStore()
+    epoch: EpochKeys = EpochKeys()
+    snapshot: SnapshotKeys = SnapshotKeys()
+    http: Http = Http()
+    limits: Limits = Limits()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load(path: str | Path) -> Config:
+    """Read and check a configuration file. Raises ConfigError with the path of the key and what was expected."""
+    path = Path(path)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("", f"{path} cannot be read: {error}") from None
+    return resolve(parse(text), path.parent)
+
+
+def parse(text: str) -> Config:
+    """Check a configuration given as TOML text. Paths stay as written."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("", f"not TOML: {error}") from None
+    pipelines = tree.get("pipeline")
+    if not isinstance(pipelines, dict) or not pipelines:
+        raise ConfigError("pipeline", "expected at least one table [pipeline.NAME]")
+    tree["pipeline"] = {name: convert(keys, Pipeline, f"pipeline.{name}") for name, keys in pipelines.items()}
+    config = convert(tree, Config, "")
+    _check(config)
+    return config
+
+
+def resolve(config: Config, folder: Path) -> Config:
+    """Make paths absolute and names definite."""
+    log = msgspec.structs.replace(config.log, path=str((folder / config.log.path).resolve()))
+    where = str((folder / config.store.path).resolve()) if config.store.path else log.path
+    worker = config.worker
+    if not worker.name:
+        worker = msgspec.structs.replace(worker, name=f"{socket.gethostname()}-0")
+    store = msgspec.structs.replace(config.store, path=where)
+    http = config.http
+    if http.token_file:
+        http = msgspec.structs.replace(http, token_file=str((folder / http.token_file).resolve()))
+    return msgspec.structs.replace(config, log=log, store=store, worker=worker, http=http)
+
+
+def convert(value: Any, kind: type[T], key: str) -> T:
+    """`msgspec.convert` with our durations and sizes, and the path of the key in the error."""
+    try:
+        return msgspec.convert(value, kind, dec_hook=_read_unit)
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error), key) from None
+
+
+def secret(file: str, variable: str = "") -> str | None:
+    """What a secret's file holds, or the environment variable named; None if neither is configured."""
+    if file:
+        try:
+            return Path(file).read_text().strip()
+        except OSError as error:
+            raise ConfigError("", f"the secret's file {file} cannot be read: {error.strerror}") from None
+    if variable:
+        if variable not in os.environ:
+            raise ConfigError("", f"the environment variable {variable} is not set")
+        return os.environ[variable]
+    return None
+
+
+def digest(meaning: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that name a model's configuration."""
+    return hashlib.blake2b(msgspec.json.encode(meaning, order="sorted"), digest_size=4).hexdigest()
+
+
+def _check(config: Config) -> None:
+    """What one key alone cannot say."""
+    for name, pipeline in config.pipeline.items():
+        if "kind" not in pipeline.learner:
+            raise ConfigError(f"pipeline.{name}.learner.kind", "expected the kind of the learner")
+        outputs = {pipeline.predictions_topic, pipeline.dead_letters_topic}
+        if len({*pipeline.inputs, *outputs}) < len(pipeline.inputs) + 2:
+            raise ConfigError(f"pipeline.{name}", "its topics must differ from each other")
+    if config.http.host not in ("127.0.0.1", "::1", "localhost") and not config.http.token_file:
+        raise ConfigError(
+            "http.token_file", f"needed, because http.host {config.http.host} is not a loopback address"
+        )
+
+
+def _read_unit(kind: type, value: Any) -> Any:
+    if kind is Duration:
+        match = DURATION.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError('expected a duration such as "200ms", "5s", "10m", "2h" or "7d"')
+        return Duration(float(match[1]) * SECONDS[match[2]])
+    if kind is Size:
+        match = SIZE.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError('expected a size such as "64KB", "1MB" or "2GB"')
+        return Size(int(match[1]) * BYTES[match[2]])
+    raise NotImplementedError(kind)
+
+
+def _refusal(message: str, prefix: str) -> ConfigError:
+    """msgspec's "Expected ... - at `$.a.b`", as the key's path and what was expected of it."""
+    expected, _, place = message.partition(" - at `")
+    path = place.removeprefix("key` in `").rstrip("`").removeprefix("$").lstrip(".")
+    if match := re.fullmatch(r"Object contains unknown field `(.*)`", expected):
+        path, expected = ".".join(filter(None, (path, match[1]))), "no such key"
+    if match := re.fullmatch(r"Object missing required field `(.*)`", expected):
+        path, expected = ".".join(filter(None, (path, match[1]))), "this key is needed"
+    return ConfigError(".".join(filter(None, (prefix, path))), expected[:1].lower() + expected[1:])

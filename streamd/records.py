@@ -1,0 +1,152 @@
+"""What crosses the log, and its codec. One JSON object a record; unknown fields are ignored unless echoed.
+
+Decoding raises `BadRecord` with a reason that names the field and what was expected, never a value.
+Times are milliseconds since 1970; a record may also carry them as an RFC 3339 string.
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from streamd.errors import BadRecord
+from streamd.ports import Headers, Output, Record
+
+Id = Annotated[str, Meta(min_length=1, max_length=512)]
+Scalar = float | bool | str | None
+RawLabel = str | bool | int | float | list[str] | dict[str, float] | None
+
+DEAD_LETTER_HEADER = "streamd-dead-letter"
+
+
+class Event(Struct, frozen=True, gc=False):
+    """What arrives. `label` is there when the truth comes with the event (test, then learn)."""
+
+    id: Id
+    ts: int | str | None = None
+    features: dict[str, Scalar] | None = None
+    text: str | None = None
+    label: RawLabel | UnsetType = UNSET
+
+
+class Label(Struct, frozen=True, gc=False):
+    """The truth of an event, later, under its id. `skip`: the annotator passes; nothing is learned."""
+
+    id: Id
+    label: RawLabel | UnsetType = UNSET
+    skip: bool = False
+    ts: int | str | None = None
+
+
+class Prediction(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What was predicted, and why. `label` null: nothing was known yet."""
+
+    id: str
+    label: str | UnsetType | None = UNSET  # classify
+    p: dict[str, float] | UnsetType = UNSET  # classify: the likeliest classes
+    value: float | UnsetType = UNSET  # regress
+    why: list[list[Any]] | UnsetType = UNSET
+    model: str = ""
+    ts: int = 0
+    echo: dict[str, msgspec.Raw] | UnsetType = UNSET
+
+
+class DeadLetter(Struct, frozen=True):
+    """Why a record was refused; a header of the dead letter, whose key, value and headers are the original's."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    ts: int
+
+
+_event = msgspec.json.Decoder(Event)
+_label = msgspec.json.Decoder(Label)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+
+
+def decode_event(value: bytes | None) -> Event:
+    """An event from its record's value. Raises BadRecord."""
+    event: Event = _decode(_event, value)
+    return event
+
+
+def decode_label(value: bytes | None) -> Label:
+    """A label from its record's value. Raises BadRecord."""
+    label: Label = _decode(_label, value)
+    if label.label is UNSET and not label.skip:
+        raise BadRecord("Object missing required field `label`")
+    return label
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], value: bytes | None) -> Any:
+    if value is None:
+        raise BadRecord("the record has no value")
+    try:
+        return decoder.decode(value)
+    except msgspec.ValidationError as error:
+        raise BadRecord(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRecord(f"not JSON: {error}") from None
+    except RecursionError:
+        raise BadRecord("not JSON: nested too deeply") from None
+
+
+def echo(value: bytes, names: Sequence[str]) -> dict[str, msgspec.Raw]:
+    """The named top-level fields of a record that was decoded before, as they were written."""
+    fields = _fields.decode(value)
+    return {name: fields[name].copy() for name in names if name in fields}
+
+
+def milliseconds(ts: int | str | None, otherwise: int) -> int:
+    """A record's `ts` in milliseconds since 1970, or the log's timestamp if it has none. Raises BadRecord."""
+    if ts is None:
+        return otherwise
+    if isinstance(ts, str):
+        try:
+            moment = datetime.fromisoformat(ts)
+        except ValueError:
+            raise BadRecord("ts: expected milliseconds since 1970 or an RFC 3339 time") from None
+        if moment.tzinfo is None:
+            raise BadRecord("ts: the time has no offset from UTC")
+        return int(moment.timestamp() * 1000)
+    if not 0 <= ts < 253_402_300_800_000:
+        raise BadRecord("ts: expected milliseconds between 1970 and 9999")
+    return ts
+
+
+def class_label(label: object) -> str:
+    """A label of task classify: a string; booleans and integers become `true`, `false`, `7`. Raises BadRecord."""
+    if type(label) is str:
+        if label:
+            return label
+    elif type(label) is bool:
+        return "true" if label else "false"
+    elif type(label) is int:
+        return str(label)
+    raise BadRecord("label: expected a string that is not empty, a boolean or an integer")
+
+
+def value_label(label: object) -> float:
+    """A label of task regress: a finite number. Raises BadRecord."""
+    if type(label) in (int, float):
+        try:
+            value = float(label)  # type: ignore[arg-type]
+        except OverflowError:
+            value = math.inf
+        if math.isfinite(value):
+            return value
+    raise BadRecord("label: expected a finite number")
+
+
+def dead_letter(topic: str, record: Record, reason: str, now: int, partition: int | None) -> Output:
+    """The record as it came, with the reason in a header; sent back to its topic it is the original again."""
+    about = DeadLetter(record.topic, record.partition, record.offset, reason, now)
+    headers: Headers = (*record.headers, (DEAD_LETTER_HEADER, encode(about)))
+    return Output(topic, record.key, record.value or b"", now, partition, headers)
