@@ -59,7 +59,7 @@ class Steps(Protocol):
         Raises BadRecord and changes nothing if the label does not fit.
         """
 
-    def correct(self, row: int, old: Label, new: Label, seen: bytes) -> None:
+    def correct(self, row: int, old: Label, new: Label, seen: int | bytes) -> None:
         """A label learned before was wrong. What can un-learn does; the others learn the new one on top."""
 
     def execute(self) -> Predictions: ...
@@ -76,6 +76,9 @@ class Learner(Protocol):
 
     def peek(self, x: Any) -> tuple[NDArray[np.float64], Why]:
         """Predict without changing anything: ((C,) or (1,), the reasons)."""
+
+    def reset(self) -> None:
+        """Forget what was learned; classes and features keep their places."""
 
     def state(self) -> State:
         """The live state; the caller copies."""
