@@ -209,6 +209,11 @@ class Config(Keys, frozen=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+def default_path() -> Path:
+    """The configuration file when none is named: STREAMD_CONFIG, else `streamd.toml` in this directory."""
+    return Path(os.environ.get("STREAMD_CONFIG") or "streamd.toml")
+
+
 def load(path: str | Path) -> Config:
     """Read and check a configuration file. Raises ConfigError with the path of the key and what was expected."""
     path = Path(path)
@@ -256,18 +261,26 @@ def convert(value: Any, kind: type[T], key: str) -> T:
         raise _refusal(str(error), key) from None
 
 
-def secret(file: str, variable: str = "") -> str | None:
-    """What a secret's file holds, or the environment variable named; None if neither is configured."""
-    if file:
-        try:
-            return Path(file).read_text().strip()
-        except OSError as error:
-            raise ConfigError("", f"the secret's file {file} cannot be read: {error.strerror}") from None
-    if variable:
-        if variable not in os.environ:
-            raise ConfigError("", f"the environment variable {variable} is not set")
-        return os.environ[variable]
-    return None
+def secret(file: str, variable: str = "", *, key: str = "") -> str | None:
+    """What a secret's file holds, or the environment variable named; None if neither is configured.
+
+    key: the path of the key that names them. Raises ConfigError if it cannot be read or is empty.
+    """
+    if not file and not variable:
+        return None
+    try:
+        found = Path(file).read_text().strip() if file else os.environ.get(variable, "").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(key, f"the secret's file {file} cannot be read: {error}") from None
+    if not found:
+        raise ConfigError(key, f"the {'file' if file else 'environment variable'} {file or variable} is empty")
+    return found
+
+
+def plain(config: Struct) -> dict[str, Any]:
+    """A configuration as plain data: durations in seconds, sizes in bytes."""
+    kept: dict[str, Any] = msgspec.to_builtins(config, enc_hook=_write_unit)
+    return kept
 
 
 def digest(meaning: Mapping[str, Any]) -> str:
@@ -301,6 +314,14 @@ def _read_unit(kind: type, value: Any) -> Any:
             raise ValueError('expected a size such as "64KB", "1MB" or "2GB"')
         return Size(int(match[1]) * BYTES[match[2]])
     raise NotImplementedError(kind)
+
+
+def _write_unit(value: Any) -> float | int:
+    if isinstance(value, Duration):
+        return float(value)
+    if isinstance(value, Size):
+        return int(value)
+    raise NotImplementedError(type(value))
 
 
 def _refusal(message: str, prefix: str) -> ConfigError:
