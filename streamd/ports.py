@@ -151,8 +151,9 @@ class Log(Protocol):
         range is missing or damaged.
         """
 
-    def trim_journal(self, partition: int, below: int) -> None:
-        """Entries that lie wholly below this journal offset may be deleted. A wish; may do nothing."""
+    def trim_journal(self, partition: int, below: int, before: int) -> None:
+        """Entries that lie wholly below this journal offset, and were written before this time (milliseconds
+        since 1970), may be deleted. A wish; may do less, never more."""
 
     def lag(self) -> Mapping[tuple[str, int], Lag]:
         """Per assigned (topic, partition). Cheap: called once an epoch."""

@@ -91,7 +91,7 @@ def encode(state: State) -> tuple[dict[str, ArrayEntry], Chunk, Iterator[bytes]]
         array = np.ascontiguousarray(state.arrays[name])
         if array.dtype.kind not in KINDS:
             raise StateError(f"array {name} of dtype {array.dtype} cannot be kept in a snapshot")
-        raw = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+        raw = array.data.cast("B") if array.size else memoryview(b"")
         packed = [zstandard.compress(raw[i : i + CHUNK], 3) for i in range(0, len(raw), CHUNK)]
         chunks += packed
         entries[name] = ArrayEntry(array.dtype.str, array.shape, tuple(map(_chunk, packed)))

@@ -43,15 +43,9 @@ class QualityView(Struct, frozen=True):
     drifts: int
 
 
-class ShardView(Struct, frozen=True):
-    """One partition. counts: see `streamd.stages.predicting.COUNTS`."""
+class TaskView(Struct, frozen=True):
+    """What the stages of a shard show. counts: see `streamd.stages.predicting.COUNTS`."""
 
-    partition: int
-    phase: Phase
-    reason: str  # of a phase other than running
-    sequence: int  # committed epochs
-    digest: str  # of the state at the last snapshot; empty before one
-    event_time: int  # milliseconds since 1970; 0 before the first record
     counts: Mapping[str, int]
     pending: int  # events waiting for a label
     pending_bytes: int
@@ -59,7 +53,25 @@ class ShardView(Struct, frozen=True):
     classes: int
     delay: DelayView
     quality: QualityView
-    snapshot: SnapshotView | None
+
+
+class ShardView(Struct, frozen=True):
+    """One partition."""
+
+    partition: int
+    phase: Phase = "restoring"
+    reason: str = ""  # of a phase other than running
+    sequence: int = 0  # committed epochs
+    digest: str = ""  # of the state at the last snapshot; empty before one
+    event_time: int = 0  # milliseconds since 1970; 0 before the first record
+    counts: Mapping[str, int] = {}
+    pending: int = 0
+    pending_bytes: int = 0
+    early: int = 0
+    classes: int = 0
+    delay: DelayView = DelayView((), (0,), 0.0)
+    quality: QualityView = QualityView(0, {}, {}, 0)
+    snapshot: SnapshotView | None = None
 
 
 class LagView(Struct, frozen=True):

@@ -89,5 +89,11 @@ class Learner(Protocol):
 def registry() -> dict[str, Callable[..., Learner]]:
     """kind -> constructor. A new learner is one file and one line here."""
     from streamd.learners.linear import LinearClassifier, LinearRegressor
+    from streamd.learners.river_model import RiverClassifier, RiverRegressor
 
-    return {"linear/classify": LinearClassifier, "linear/regress": LinearRegressor}
+    return {
+        "linear/classify": LinearClassifier,
+        "linear/regress": LinearRegressor,
+        "river/classify": RiverClassifier,
+        "river/regress": RiverRegressor,
+    }

@@ -1,0 +1,70 @@
+"""The engines of one process: a thread each, sharing nothing, so that one's trouble does not stop another."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from streamd.engine import Engine
+from streamd.errors import Transient
+from streamd.sight import Sight
+from streamd.views import EngineView
+
+
+class Part:
+    """One engine, its thread, and what it died of."""
+
+    def __init__(self, name: str, make: Callable[[Sight], Engine], sight: Sight) -> None:
+        self.name = name
+        self.sight = sight
+        self.failure: BaseException | None = None
+        self._make = make
+        self._engine: Engine | None = None
+        self._stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._engine is not None:
+            self._engine.stop()
+
+    def _run(self) -> None:
+        try:
+            self._engine = self._make(self.sight)  # in its own thread: SQLite's connections belong to one
+            if self._stopping.is_set():
+                self._engine.stop()
+            self._engine.run()
+        except BaseException as failure:  # noqa: BLE001  handed over: the process ends with its exit code
+            self.failure = failure
+
+
+class Daemon:
+    """All pipelines of one process."""
+
+    def __init__(self, parts: Sequence[Part], drain: float) -> None:
+        self._parts = parts
+        self._drain = drain
+
+    def start(self) -> None:
+        for part in self._parts:
+            part.thread.start()
+
+    def stop(self) -> None:
+        """Drain all engines within the deadline they share. Raises Transient if one does not make it."""
+        for part in self._parts:
+            part.stop()
+        deadline = time.monotonic() + self._drain
+        for part in self._parts:
+            part.thread.join(max(0.0, deadline - time.monotonic()))
+            if part.thread.is_alive():
+                raise Transient(f"pipeline {part.name} did not drain within {self._drain:g} s; nothing is lost")
+
+    def failure(self) -> BaseException | None:
+        """What the first failed engine died of."""
+        return next((part.failure for part in self._parts if part.failure is not None), None)
+
+    def idle(self) -> bool:
+        """All logs are drained and all work is committed."""
+        return all(part.sight.idle for part in self._parts)
+
+    def views(self) -> Sequence[EngineView]:
+        return [part.sight.view for part in self._parts]

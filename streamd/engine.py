@@ -1,0 +1,273 @@
+"""One pipeline in one thread: poll, hand to the shards, end the epoch.
+
+Nothing leaves before the epoch's end; then one commit carries outputs, journal entries and positions. An epoch
+commits or is void, and there is one way back from every failure in between: throw away what the epoch touched,
+`recover` the log, restore those shards from what is committed, go on.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import Struct
+
+from streamd.errors import Transient
+from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, TopicInfo
+from streamd.restore import Identity, Paused, Restored, restore
+from streamd.shard import Shard
+from streamd.sight import Sight
+from streamd.snapshots import Job, Policy, SnapshotWriter
+
+BATCH = 4096  # records handed to a shard at once: bounds the time between two looks at the clock
+IDLE = 1.0  # seconds without a record after which a partition's event time passes by itself
+BACKOFF = (0.1, 10.0)  # seconds: the first wait after a failure, and the longest
+
+
+class Pacing(Struct, frozen=True):
+    """interval, max_records: of an epoch; give_up: seconds the log may be away."""
+
+    interval: float
+    max_records: int
+    give_up: float
+
+
+class Engine:
+    """One pipeline. All methods but `stop` and `view` are called by the engine's own thread."""
+
+    def __init__(
+        self,
+        sight: Sight,
+        log: Log,
+        store: Store,
+        identity: Callable[[int], Identity],
+        fresh: Callable[[int], Shard],
+        pacing: Pacing,
+        policy: Policy,
+    ) -> None:
+        self._sight = sight
+        self._log = log
+        self._store = store
+        self._identity = identity
+        self._fresh = fresh
+        self._pacing = pacing
+        self._writer = SnapshotWriter(store, policy)
+        self._shards: dict[int, Shard] = {}
+        self._waiting: list[int] = []  # assigned, to be restored
+        self._aside: dict[int, Shard] = {}  # revoked while clean; good if they come back unmoved
+        self._began = time.monotonic()  # the epoch
+        self._taken = 0  # records in the epoch
+        self._quiet: dict[int, float] = {}  # partition -> when its last record came
+        self._stopping = threading.Event()
+
+    # --- from any thread
+
+    def stop(self) -> None:
+        """End the epoch, write snapshots, leave. `run` returns when it is done."""
+        self._stopping.set()
+
+    # --- the loop
+
+    def run(self) -> None:
+        """Until `stop`. Raises what a supervisor must see: Fenced, StateError, Transient past the limit, a bug."""
+        try:
+            self._reach(self._log.open)
+            while not self._stopping.is_set():
+                try:
+                    self._step()
+                except Transient as failure:
+                    self._void(failure)
+            self._drain()
+        finally:
+            self._sight.ended()
+
+    def _step(self) -> None:
+        polled = self._log.poll(self._room(), self._patience())
+        self._follow(polled)
+        self._restore_next()
+        self._take(polled.records)
+        self._let_time_pass()
+        if self._due():
+            self._commit()
+        self._look()
+
+    def _follow(self, polled: Polled) -> None:
+        """The log has given or taken partitions. What a lost shard did since its commit was never sent."""
+        for partition in polled.revoked:
+            shard = self._shards.pop(partition, None)
+            if shard is not None and not shard.dirty:
+                self._aside[partition] = shard
+            if partition in self._waiting:
+                self._waiting.remove(partition)
+            self._sight.forget(partition)
+        for partition in sorted(polled.assigned):
+            self._waiting.append(partition)
+            self._sight.restoring(partition)
+
+    def _restore_next(self) -> None:
+        """One shard at a time, so that polls go on in between."""
+        if not self._waiting:
+            return
+        partition = self._waiting[0]
+        aside = self._aside.pop(partition, None)
+        if aside is not None and aside.sequence == self._log.committed(partition).sequence:
+            shard = aside
+        else:
+            restored = self._restore(partition)
+            if isinstance(restored, Paused):
+                self._log.pause(partition)
+                self._waiting.pop(0)
+                self._sight.paused(partition, restored.reason)
+                return
+            shard = restored.shard
+        self._log.seek(partition, shard.positions)
+        self._waiting.pop(0)
+        self._shards[partition] = shard
+        self._quiet[partition] = time.monotonic()
+        self._sight.running(shard)
+
+    def _restore(self, partition: int) -> Restored | Paused:
+        began = time.monotonic()
+        restored = restore(
+            self._log, self._store, self._identity(partition), lambda: self._fresh(partition), self._sight.moved
+        )
+        if isinstance(restored, Restored):
+            self._writer.watch(partition, 0 if restored.snapshot is None else restored.snapshot.sequence)
+            self._sight.restored(restored, time.monotonic() - began)
+        return restored
+
+    def _take(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        if self._taken == 0:
+            self._began = time.monotonic()
+        self._taken += len(records)
+        for partition, own in _by_partition(records).items():
+            began = time.monotonic()
+            self._shards[partition].take(own)
+            self._quiet[partition] = time.monotonic()
+            self._writer.worked(partition, self._quiet[partition] - began)
+
+    def _let_time_pass(self) -> None:
+        """An idle partition's event time goes on with the clock, so that deadlines pass."""
+        for partition, shard in self._shards.items():
+            idle = time.monotonic() - self._quiet[partition]
+            if idle > IDLE and shard.tick(shard.task.now + int(idle * 1000)):
+                self._quiet[partition] = time.monotonic()
+
+    def _due(self) -> bool:
+        full = self._taken >= self._pacing.max_records
+        return self._dirty() and (full or time.monotonic() - self._began >= self._pacing.interval)
+
+    def _commit(self) -> None:
+        """The epoch's end: all of it becomes visible at once, or none."""
+        shards = [shard for shard in self._shards.values() if shard.dirty]
+        outputs: list[Output] = []
+        moved: list[ShardEpoch] = []
+        for shard in shards:
+            own, epoch = shard.epoch()
+            outputs.extend(own)
+            moved.append(epoch)
+        began = time.monotonic()
+        ends = self._log.commit(Epoch(outputs, moved))
+        for shard in shards:
+            shard.committed(ends[shard.partition])
+        self._sight.committed(outputs, moved, began - self._began, time.monotonic() - began)
+        self._taken = 0
+        self._began = time.monotonic()
+        for shard in shards:
+            if self._writer.due(shard.partition):
+                self._snapshot(shard)
+
+    def _snapshot(self, shard: Shard) -> None:
+        """Copy a clean shard's state; the rest happens in the writer's thread."""
+        began = time.monotonic()
+        state = shard.freeze()
+        inputs: Mapping[str, TopicInfo] = {topic: self._log.topics()[topic] for topic in shard.positions}
+        job = Job(shard.partition, self._identity(shard.partition), inputs, state, time.monotonic() - began)
+        self._writer.submit(job)
+
+    def _look(self) -> None:
+        """See what the writer has done, and show what is to be seen."""
+        for written in self._writer.finished():
+            self._sight.written(written)
+            if written.view is not None and written.partition in self._shards:
+                before = int((time.time() - self._writer.policy.journal) * 1000)
+                self._log.trim_journal(written.partition, written.oldest_journal_offset, before)
+        self._sight.look(self._shards.values(), self._log.lag, clean=not self._waiting and not self._dirty())
+
+    # --- the way back
+
+    def _void(self, failure: Transient) -> None:
+        """The epoch is void: what it touched is thrown away, and restored when the log is back."""
+        self._sight.void(failure)
+        for partition, shard in list(self._shards.items()):
+            if shard.dirty:
+                del self._shards[partition]
+                self._waiting.append(partition)
+                self._sight.restoring(partition)
+        self._taken = 0
+        self._reach(self._log.recover, failure)
+
+    def _reach(self, call: Callable[[], None], failure: Transient | None = None) -> None:
+        """Call until it succeeds, waiting longer each time, but not for ever."""
+        began, wait = time.monotonic(), BACKOFF[0]
+        while not self._stopping.is_set():
+            if failure is not None:
+                if time.monotonic() - began > self._pacing.give_up:
+                    raise failure
+                self._stopping.wait(failure.retry_after or wait * random.uniform(0.5, 1.0))
+                wait = min(wait * 2, BACKOFF[1])
+            try:
+                call()
+            except Transient as again:
+                failure = again
+                self._sight.away(again)
+            else:
+                self._sight.back()
+                return
+
+    # --- the end
+
+    def _drain(self) -> None:
+        """End the epoch, snapshot what moved since its last one, then leave: a planned upgrade replays nothing."""
+        try:
+            if self._dirty():
+                self._commit()
+            for shard in self._shards.values():
+                if self._writer.stale(shard.partition, shard.sequence):
+                    self._snapshot(shard)
+        except Transient as failure:
+            self._sight.void(failure)  # the restart takes it from what is committed
+        self._writer.close()
+        for written in self._writer.finished():
+            self._sight.written(written)
+        self._sight.look(self._shards.values(), dict, clean=True, last=True)
+        self._log.close(leave=False)
+
+    # --- small questions
+
+    def _dirty(self) -> bool:
+        return any(shard.dirty for shard in self._shards.values())
+
+    def _room(self) -> int:
+        return min(BATCH, max(1, self._pacing.max_records - self._taken))
+
+    def _patience(self) -> float:
+        """How long a poll may wait: not past the epoch's end, and not at all while a shard is to be restored."""
+        if self._waiting:
+            return 0.0
+        if self._dirty():
+            return max(0.0, self._began + self._pacing.interval - time.monotonic())
+        return min(self._pacing.interval, IDLE / 4)
+
+
+def _by_partition(records: Sequence[Record]) -> Mapping[int, Sequence[Record]]:
+    """Cut a poll's records by partition, in order."""
+    first = records[0].partition
+    if all(record.partition == first for record in records):
+        return {first: records}
+    cut: dict[int, list[Record]] = {}
+    for record in records:
+        cut.setdefault(record.partition, []).append(record)
+    return cut

@@ -1,0 +1,175 @@
+"""Snapshots off the path: the engine copies, this thread compresses, writes and deletes.
+
+A snapshot is due when the work since the last one exceeds `work` times what one costs, so that they take a bounded
+share of the time whatever the state's size, and recovery stays in proportion to it.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from streamd import snapshot
+from streamd.errors import Transient
+from streamd.ports import Store, TopicInfo
+from streamd.restore import Identity
+from streamd.shard import Committed
+from streamd.snapshot import Manifest
+from streamd.views import SnapshotView
+
+logger = logging.getLogger("streamd")
+
+
+class Policy(Struct, frozen=True):
+    """keep: how many; work: see above; interval: seconds, never more often; journal: seconds it is kept."""
+
+    keep: int
+    work: float
+    interval: float
+    journal: float
+
+
+class Job(Struct, frozen=True):
+    """One copy to be written. pause: seconds the copy took."""
+
+    partition: int
+    identity: Identity
+    topics: Mapping[str, TopicInfo]
+    state: Committed
+    pause: float
+
+
+class Written(Struct, frozen=True):
+    """The outcome of a job. view is None when the store was away, and `reason` says why."""
+
+    partition: int
+    name: str
+    view: SnapshotView | None
+    digest: str
+    oldest_journal_offset: int  # of the snapshots kept
+    cost: float  # seconds, copy and writing
+    reason: str
+
+
+class _Account(Struct):
+    """What the schedule knows of one shard."""
+
+    last: float  # when the last snapshot was asked for
+    work: float = 0.0  # seconds since then
+    cost: float = 0.0  # of the last one
+    sequence: int = 0  # of the last one written
+    writing: bool = False
+
+
+class SnapshotWriter:
+    """Decides when, and writes one at a time in a thread of its own. All methods are the engine's."""
+
+    def __init__(self, store: Store, policy: Policy) -> None:
+        self.policy = policy
+        self._store = store
+        self._accounts: dict[int, _Account] = {}
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Written | BaseException] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+        self._thread.start()
+
+    def watch(self, partition: int, sequence: int) -> None:
+        """A shard has been restored from, or was just written to, the snapshot of this sequence number."""
+        self._accounts[partition] = _Account(time.monotonic(), sequence=sequence)
+
+    def worked(self, partition: int, seconds: float) -> None:
+        self._accounts[partition].work += seconds
+
+    def due(self, partition: int) -> bool:
+        account = self._accounts[partition]
+        return (
+            not account.writing
+            and account.work > self.policy.work * account.cost
+            and time.monotonic() - account.last >= self.policy.interval
+        )
+
+    def stale(self, partition: int, sequence: int) -> bool:
+        """Whether a shard at this sequence number is ahead of its newest snapshot."""
+        return sequence > self._accounts[partition].sequence
+
+    def submit(self, job: Job) -> None:
+        account = self._accounts[job.partition]
+        account.writing, account.work, account.last = True, 0.0, time.monotonic()
+        self._jobs.put(job)
+
+    def finished(self) -> list[Written]:
+        """What was written since the last call. Raises what the thread died of."""
+        done = []
+        while not self._done.empty():
+            written = self._done.get()
+            if isinstance(written, BaseException):
+                raise written
+            account = self._accounts[written.partition]
+            account.writing, account.cost = False, written.cost
+            if written.view is not None:
+                account.sequence = max(account.sequence, written.view.sequence)
+            done.append(written)
+        return done
+
+    def close(self) -> None:
+        """Write what waits, then end the thread."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while (job := self._jobs.get()) is not None:
+                self._done.put(self._write(job))
+        except BaseException as error:  # noqa: BLE001  handed over: the engine raises it in its own thread
+            self._done.put(error)
+
+    def _write(self, job: Job) -> Written:
+        began = time.monotonic()
+        view, digest, oldest, reason = None, "", 0, ""
+        try:
+            manifest, size = put(self._store, job)
+            oldest = self._forget(job.identity.name, job.state.sequence)
+            digest = manifest.digest
+            view = SnapshotView(manifest.sequence, size, time.time(), job.pause, time.monotonic() - began)
+        except Transient as error:
+            reason = str(error)
+        cost = job.pause + time.monotonic() - began
+        return Written(job.partition, job.identity.name, view, digest, oldest, cost, reason)
+
+    def _forget(self, name: str, own: int) -> int:
+        """Delete what exceeds `keep` and is older than our own. Returns the oldest kept one's journal offset."""
+        kept = list(self._store.list(name))
+        for info in kept[self.policy.keep :]:
+            if info.sequence < own:
+                self._store.delete(name, info.sequence)
+        raw, _ = self._store.load(name, kept[: self.policy.keep][-1].sequence)
+        return snapshot.read_manifest(raw).journal_offset
+
+
+def put(store: Store, job: Job) -> tuple[Manifest, int]:
+    """Write one snapshot: (its manifest, its bytes)."""
+    identity, state = job.identity, job.state
+    content = state.thaw()
+    entries, document, chunks = snapshot.encode(content)
+    manifest = Manifest(
+        format=snapshot.FORMAT,
+        shard=identity.name,
+        pipeline=identity.pipeline,
+        model=identity.model,
+        config=dict[str, Any](identity.meaning),
+        topics={topic: info.id for topic, info in job.topics.items()},
+        partitions=max(info.partitions for info in job.topics.values()),
+        positions=state.positions,
+        sequence=state.sequence,
+        journal_offset=state.journal_offset,
+        arrays=entries,
+        document=document,
+        digest=snapshot.digest(content),
+    )
+    raw = snapshot.write_manifest(manifest)
+    store.put(identity.name, state.sequence, raw, chunks)
+    return manifest, len(raw) + document.bytes + sum(c.bytes for entry in entries.values() for c in entry.chunks)

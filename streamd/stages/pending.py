@@ -1,0 +1,197 @@
+"""Events that wait for their label, labels that wait for their event, and what is remembered of the answered.
+
+An event is kept as its record, so a late label trains on the features as they were when predicted, with the memo
+of that prediction. Three tables in order of arrival, each bounded; nothing falls out of one without a count:
+
+    waiting   events without a label; past `max_age`, `max_events` or `max_bytes` the oldest expires
+    closed    events labelled or expired, the last `remember` of them, for late, repeated, corrected labels
+    early     labels whose event was not seen yet; past `early_age` or `early` they become dead letters
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from streamd.ports import Record
+from streamd.snapshot import State
+
+
+class Remembered(Struct, gc=False):
+    """An event kept for its label. memo: an int only within the batch that predicted it.
+
+    Not changed once its batch has ended, so a snapshot thread may read it: a change of status is a new object.
+    """
+
+    value: bytes
+    memo: int | bytes
+    at: int  # event time when it came
+    deadline: int
+    label: str | float | None = None  # as learned
+    expired: bool = False
+
+
+class Early(Struct, frozen=True, gc=False):
+    """A label that came before its event: the record whole, for a dead letter if the event never comes."""
+
+    record: Record
+    deadline: int
+
+
+class Bounds(Struct, frozen=True):
+    """Counts, bytes and milliseconds of event time; see the configuration's `pending`."""
+
+    max_events: int
+    max_bytes: int
+    max_age: int
+    remember: int
+    early: int
+    early_age: int
+
+
+class PendingLabels:
+    """The three tables of one shard."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.waiting: dict[str, Remembered] = {}
+        self.closed: dict[str, Remembered] = {}
+        self.early: dict[str, Early] = {}
+        self.bytes = 0
+
+    def find(self, event: str) -> Remembered | None:
+        return self.waiting.get(event) or self.closed.get(event)
+
+    def wait(self, event: str, entry: Remembered) -> int:
+        """Keep an event for its label. Returns how many others had to expire to make room."""
+        self.waiting[event] = entry
+        self.bytes += len(entry.value)
+        expired = 0
+        bounds = self.bounds
+        while len(self.waiting) > bounds.max_events or (self.bytes > bounds.max_bytes and len(self.waiting) > 1):
+            self._expire_oldest()
+            expired += 1
+        return expired
+
+    def close(self, event: str, entry: Remembered, label: str | float | None) -> Remembered:
+        """Remember a labelled event for a while. It may have been waiting, closed, or never in a table."""
+        if self.waiting.pop(event, None) is not None:
+            self.bytes -= len(entry.value)
+        self.closed.pop(event, None)
+        kept = Remembered(entry.value, entry.memo, entry.at, entry.deadline, label)
+        self._remember(event, kept)
+        return kept
+
+    def give_up(self, event: str) -> int:
+        """Expire an event before its time: nobody will label it. Returns 1 if it was waiting, else 0."""
+        entry = self.waiting.get(event)
+        if entry is None:
+            return 0
+        self._expire(event, entry)
+        return 1
+
+    def expire(self, now: int) -> int:
+        """Expire the events whose deadline has passed. Returns how many."""
+        count = 0
+        while self.waiting and next(iter(self.waiting.values())).deadline <= now:
+            self._expire_oldest()
+            count += 1
+        return count
+
+    def park(self, event: str, record: Record, now: int) -> list[Record]:
+        """Keep a label until its event comes. Returns the records given up for it: its forerunner, the oldest."""
+        given_up = []
+        if (former := self.early.pop(event, None)) is not None:
+            given_up.append(former.record)
+        self.early[event] = Early(record, now + self.bounds.early_age)
+        while len(self.early) > self.bounds.early:
+            given_up.append(self.early.pop(next(iter(self.early))).record)
+        return given_up
+
+    def expire_early(self, now: int) -> list[Record]:
+        """The labels whose event did not come in time."""
+        given_up = []
+        while self.early and next(iter(self.early.values())).deadline <= now:
+            given_up.append(self.early.pop(next(iter(self.early))).record)
+        return given_up
+
+    def deadline(self) -> int | None:
+        """The next moment of event time at which something expires."""
+        heads = [next(iter(self.waiting.values())).deadline] if self.waiting else []
+        heads += [next(iter(self.early.values())).deadline] if self.early else []
+        return min(heads, default=None)
+
+    def _expire_oldest(self) -> None:
+        self._expire(*next(iter(self.waiting.items())))
+
+    def _expire(self, event: str, entry: Remembered) -> None:
+        del self.waiting[event]
+        self.bytes -= len(entry.value)
+        # A new object, unless the batch that predicted it is still filling in its memo.
+        if isinstance(entry.memo, int):
+            entry.expired = True
+        else:
+            entry = Remembered(entry.value, entry.memo, entry.at, entry.deadline, expired=True)
+        self._remember(event, entry)
+
+    def _remember(self, event: str, entry: Remembered) -> None:
+        self.closed[event] = entry
+        while len(self.closed) > self.bounds.remember:
+            del self.closed[next(iter(self.closed))]
+
+    def freeze(self) -> Callable[[], State]:
+        """A cheap copy now; the function makes the arrays, in any thread, later."""
+        waiting, closed, early = self.waiting.copy(), self.closed.copy(), self.early.copy()
+
+        def thaw() -> State:
+            arrays = _table("waiting", waiting) | _table("closed", closed)
+            kept = [(event, entry.deadline, msgspec.to_builtins(entry.record)) for event, entry in early.items()]
+            arrays["early"] = np.frombuffer(msgspec.msgpack.encode(kept), np.uint8)
+            return State(arrays, {})
+
+        return thaw
+
+    def restore(self, state: State) -> None:
+        self.waiting = dict(_rows("waiting", state.arrays))
+        self.closed = dict(_rows("closed", state.arrays))
+        kept = msgspec.msgpack.decode(state.arrays["early"].tobytes(), type=list[tuple[str, int, Record]])
+        self.early = {event: Early(record, deadline) for event, deadline, record in kept}
+        self.bytes = sum(len(entry.value) for entry in self.waiting.values())
+
+
+def _table(name: str, table: dict[str, Remembered]) -> dict[str, NDArray[Any]]:
+    entries = list(table.values())
+    columns = {
+        f"{name}_at": np.array([e.at for e in entries], np.int64),
+        f"{name}_deadline": np.array([e.deadline for e in entries], np.int64),
+        f"{name}_expired": np.array([e.expired for e in entries], np.bool_),
+        f"{name}_label": np.frombuffer(msgspec.msgpack.encode([e.label for e in entries]), np.uint8),
+    }
+    blobs = {
+        "id": [event.encode() for event in table],
+        "value": [e.value for e in entries],
+        "memo": [e.memo for e in entries if isinstance(e.memo, bytes)],
+    }
+    for column, values in blobs.items():
+        columns[f"{name}_{column}"] = np.frombuffer(b"".join(values), np.uint8)
+        columns[f"{name}_{column}_length"] = np.array([len(value) for value in values], np.int64)
+    return columns
+
+
+def _rows(name: str, arrays: dict[str, NDArray[Any]]) -> Iterator[tuple[str, Remembered]]:
+    ids, values, memos = (
+        _cut(arrays[f"{name}_{column}"], arrays[f"{name}_{column}_length"]) for column in ("id", "value", "memo")
+    )
+    labels = msgspec.msgpack.decode(arrays[f"{name}_label"].tobytes(), type=list[str | float | None])
+    numbers = (arrays[f"{name}_{column}"].tolist() for column in ("at", "deadline", "expired"))
+    for event, value, memo, label, at, deadline, expired in zip(ids, values, memos, labels, *numbers, strict=True):
+        yield event.decode(), Remembered(value, memo, at, deadline, label, expired)
+
+
+def _cut(blob: NDArray[np.uint8], lengths: NDArray[np.int64]) -> Iterable[bytes]:
+    raw = blob.tobytes()
+    ends = np.cumsum(lengths).tolist()
+    return (raw[end - length : end] for end, length in zip(ends, lengths.tolist(), strict=True))

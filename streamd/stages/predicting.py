@@ -1,0 +1,426 @@
+"""A predicting pipeline on one partition: predict on every event, learn from every label. Tasks classify, regress.
+
+What happens to each input, in order of the stream:
+
+    event                 predicted; observed; with a label in it: judged, learned, closed; else it waits
+    event seen before     predicted again, not observed (counted); a label in it is a label record
+    label, event waiting  judged with the prediction made at the time, learned, closed
+    label, event expired  the same, counted as late
+    label, labelled       the same label: repeated, no effect; another one: corrected in the learner, not judged
+    label, event unknown  parked until the event comes; in the end a dead letter (unknown)
+    label with `skip`     the event stops waiting as if expired; nothing is learned
+    tick                  event time moves on; what is due expires
+
+`take` decides and applies; `replay` applies what was decided. They run the same code; in a replay a prediction is
+the memo that the journal kept, and what was refused is refused again without being tried.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec import UNSET, Struct
+from numpy.typing import NDArray
+
+from streamd import records as codec
+from streamd.errors import BadRecord, StateError
+from streamd.journal import Refusal
+from streamd.learners import Label, Learner, Predictions, Steps
+from streamd.learners.drift import Adwin
+from streamd.ports import Output, Record
+from streamd.snapshot import State, merge, split
+from streamd.stages.pending import Bounds, PendingLabels, Remembered
+from streamd.stages.quality import ClassQuality, Judged, LabelDelay, ValueQuality
+from streamd.views import QualityView, TaskView
+
+COUNTS = {
+    "events": "events applied",
+    "repeated_events": "events whose id was still remembered: predicted again, not learned again",
+    "learned": "labels learned, in events or as records; each is judged",
+    "late_labels": "labels learned after their event had expired",
+    "repeated_labels": "labels that said again what was learned: no effect",
+    "corrected_labels": "labels that contradicted the one learned: corrected",
+    "early_labels": "labels that came before their event and were parked",
+    "unknown_labels": "parked labels given up: dead letters",
+    "skipped_labels": "answers that gave no label",
+    "expired_events": "events that waited too long, or for too many others, for their label",
+    "refused_labels": "labels the learner refused: dead letters",
+    "dead_letters": "records refused as a whole",
+    "ticks": "moments at which event time moved on without a record",
+}
+
+
+class Settings(Struct, frozen=True):
+    """What the configuration says of a pipeline, as this stage needs it."""
+
+    task: str
+    events: str
+    labels: str | None
+    predictions: str
+    dead_letters: str
+    model: str
+    echo: tuple[str, ...]
+    top: int
+    bounds: Bounds
+    fading: float
+    drift_delta: float | None  # None: not watched
+    drift_reset: bool
+    record_bytes: int
+    ahead: int  # milliseconds
+
+
+class Taken(NamedTuple):
+    """What a batch decided: its outputs in order, the refusals by index, the memos of its predictions."""
+
+    outputs: list[Output]
+    refused: dict[int, Refusal]
+    memos: list[bytes]
+
+
+class _Predicted(NamedTuple):
+    """A prediction to be written, once the run has been executed."""
+
+    event: codec.Event
+    record: Record
+    ts: int
+
+
+class _Run:
+    """A run of steps under construction, and what must be done with its predictions."""
+
+    def __init__(self, steps: Steps, memos: Iterator[bytes] | None) -> None:
+        self.steps = steps
+        self.memos = memos
+        self.predicted: list[_Predicted] = []
+        self.filling: list[Remembered] = []  # entries whose memo is still a number of this run
+        self.judged: list[tuple[int | bytes, Label]] = []
+
+    def predict(self, row: int, event: codec.Event, record: Record, ts: int) -> int | bytes:
+        """Predict, or in a replay take the prediction that was made."""
+        if self.memos is not None:
+            memo = next(self.memos, None)
+            if memo is None:
+                raise StateError(f"the journal holds no prediction for {record.topic} offset {record.offset}")
+            return memo
+        self.steps.predict(row)
+        self.predicted.append(_Predicted(event, record, ts))
+        return len(self.predicted) - 1
+
+
+class Predicting:
+    """The stages of one shard.
+
+    learner: a fresh learner for each call; partition: given to every output, None lets the log choose by key.
+    """
+
+    def __init__(self, settings: Settings, learner: Callable[[], Learner], partition: int | None) -> None:
+        self.settings = settings
+        self.partition = partition
+        self.learner = learner()
+        self.pending = PendingLabels(settings.bounds)
+        self.quality: Judged = (ClassQuality if settings.task == "classify" else ValueQuality)(settings.fading)
+        self.delay = LabelDelay()
+        self.drift = None if settings.drift_delta is None else Adwin(settings.drift_delta)
+        self.drifts = 0
+        self.now = 0  # event time, milliseconds since 1970
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self._read_label = codec.class_label if settings.task == "classify" else codec.value_label
+        self._one_by_one = self.drift is not None and settings.drift_reset
+
+    def take(self, records: Sequence[Record]) -> Taken:
+        """Decide and apply a batch."""
+        return self._apply(records, {}, None)
+
+    def replay(self, records: Sequence[Record], refused: Mapping[int, Refusal], memos: Sequence[bytes]) -> None:
+        """Apply a batch as it was decided. Raises StateError where the journal does not fit the records."""
+        left = iter(memos)
+        self._apply(records, refused, left)
+        if next(left, None) is not None:
+            raise StateError("the journal holds more predictions than events")
+
+    def deadline(self) -> int | None:
+        """The next moment of event time at which something happens without a record."""
+        return self.pending.deadline()
+
+    # --- one batch
+
+    def _apply(
+        self, records: Sequence[Record], decided: Mapping[int, Refusal], memos: Iterator[bytes] | None
+    ) -> Taken:
+        taken = Taken([], {}, [])
+        run = _Run(self.learner.steps(), memos)
+        for i, record in enumerate(records):
+            refusal = decided.get(i)
+            if refusal is None or not refusal.whole:
+                refusal = self._one(run, record, refusal, memos is not None, taken)
+            if refusal is not None:
+                taken.refused[i] = refusal
+                if refusal.whole:
+                    self.counts["dead_letters"] += 1
+                    taken.outputs.append(self._dead_letter(record, refusal.reason))
+            if self._one_by_one and run.judged:
+                self._execute(run, taken)
+                run = _Run(self.learner.steps(), memos)
+        self._execute(run, taken)
+        return taken
+
+    def _one(
+        self, run: _Run, record: Record, decided: Refusal | None, replaying: bool, taken: Taken
+    ) -> Refusal | None:
+        """Apply one record. Returns why it, or its label, was refused."""
+        try:
+            if record.topic == self.settings.events:
+                return self._event(run, record, decided, taken)
+            if record.topic == self.settings.labels:
+                return self._label(run, record, decided, taken)
+        except BadRecord as refusal:
+            if replaying:
+                raise StateError(
+                    f"{record.topic} partition {record.partition} offset {record.offset} was applied when it was "
+                    f"journalled, and is refused now: {refusal.reason}"
+                ) from None
+            return Refusal(True, refusal.reason)
+        self.counts["ticks"] += 1
+        self._advance(record.timestamp, taken)
+        return None
+
+    def _event(self, run: _Run, record: Record, decided: Refusal | None, taken: Taken) -> Refusal | None:
+        event = codec.decode_event(self._bounded(record))
+        if event.features is None:
+            raise BadRecord("Object missing required field `features`")
+        ts = self._time(event.ts, record)
+        label = None if event.label is UNSET or event.label is None else self._read_label(event.label)
+        row = run.steps.row(event.features)
+        self._advance(ts, taken)  # nothing is refused as a whole from here on
+        seen = run.predict(row, event, record, ts)
+        if (known := self.pending.find(event.id)) is not None:
+            self.counts["repeated_events"] += 1
+            return None if label is None else self._answer(run, record, event.id, known, label, decided, taken)
+        run.steps.observe(row)
+        self.counts["events"] += 1
+        assert record.value is not None
+        entry = Remembered(record.value, seen, self.now, self.now + self.settings.bounds.max_age)
+        self._fill_later(run, entry)
+        if label is None and (early := self.pending.early.pop(event.id, None)) is not None:
+            record = early.record
+            label = self._read_label(codec.decode_label(record.value).label)
+        refusal = None
+        if label is not None:
+            refusal = self._learn(run, record, event.id, entry, row, label, decided, taken)
+        if label is None or refusal is not None:
+            self.counts["expired_events"] += self.pending.wait(event.id, entry)
+        return refusal
+
+    def _label(self, run: _Run, record: Record, decided: Refusal | None, taken: Taken) -> Refusal | None:
+        label = codec.decode_label(self._bounded(record))
+        value = None if label.skip else self._read_label(label.label)
+        self._advance(self._time(label.ts, record), taken)
+        entry = self.pending.find(label.id)
+        if value is None:
+            self.counts["skipped_labels"] += 1
+            self.counts["expired_events"] += self.pending.give_up(label.id)
+            return None
+        if entry is None:
+            self.counts["early_labels"] += 1
+            self._give_up(self.pending.park(label.id, record, self.now), taken)
+            return None
+        return self._answer(run, record, label.id, entry, value, decided, taken)
+
+    def _answer(
+        self,
+        run: _Run,
+        record: Record,
+        event: str,
+        entry: Remembered,
+        label: Label,
+        decided: Refusal | None,
+        taken: Taken,
+    ) -> Refusal | None:
+        """A label for an event that is remembered: waiting, expired, or labelled before."""
+        if entry.label == label:
+            self.counts["repeated_labels"] += 1
+            return None
+        row = run.steps.row(codec.decode_event(entry.value).features)
+        return self._learn(run, record, event, entry, row, label, decided, taken)
+
+    def _learn(
+        self,
+        run: _Run,
+        record: Record,
+        event: str,
+        entry: Remembered,
+        row: int,
+        label: Label,
+        decided: Refusal | None,
+        taken: Taken,
+    ) -> Refusal | None:
+        """Learn a label and close its event, or refuse the label as `record`'s."""
+        if decided is None:
+            try:
+                if entry.label is None:
+                    run.steps.learn(row, label, entry.memo)
+                else:
+                    run.steps.correct(row, entry.label, label, entry.memo)
+            except BadRecord as refusal:
+                decided = Refusal(False, refusal.reason)
+        if decided is not None:
+            self.counts["refused_labels"] += 1
+            taken.outputs.append(self._dead_letter(record, decided.reason))
+            return decided
+        self._count(run, entry, label)
+        self._fill_later(run, self.pending.close(event, entry, label))
+        return None
+
+    def _count(self, run: _Run, entry: Remembered, label: Label) -> None:
+        """A label was learned: only the first of an event is judged."""
+        if entry.label is not None:
+            self.counts["corrected_labels"] += 1
+            return
+        self.counts["learned"] += 1
+        self.counts["late_labels"] += entry.expired
+        self.delay.add(max(0, self.now - entry.at))
+        run.judged.append((entry.memo, label))
+
+    @staticmethod
+    def _fill_later(run: _Run, entry: Remembered) -> None:
+        if isinstance(entry.memo, int):
+            run.filling.append(entry)
+
+    # --- pieces
+
+    def _bounded(self, record: Record) -> bytes | None:
+        if record.value is not None and len(record.value) > self.settings.record_bytes:
+            raise BadRecord(f"the record has {len(record.value)} bytes, more than {self.settings.record_bytes}")
+        return record.value
+
+    def _time(self, ts: int | str | None, record: Record) -> int:
+        moment = codec.milliseconds(ts, record.timestamp)
+        if moment > record.timestamp + self.settings.ahead:
+            raise BadRecord("ts: lies further ahead of the log's timestamp than limits.ahead allows")
+        return moment
+
+    def _advance(self, ts: int, taken: Taken) -> None:
+        """Event time never goes back; what is due by now expires."""
+        self.now = max(self.now, ts)
+        self.counts["expired_events"] += self.pending.expire(self.now)
+        self._give_up(self.pending.expire_early(self.now), taken)
+
+    def _give_up(self, labels: Sequence[Record], taken: Taken) -> None:
+        for record in labels:
+            self.counts["unknown_labels"] += 1
+            taken.outputs.append(self._dead_letter(record, "label: its event is not known"))
+
+    def _dead_letter(self, record: Record, reason: str) -> Output:
+        return codec.dead_letter(self.settings.dead_letters, record, reason, record.timestamp, self.partition)
+
+    # --- the end of a run
+
+    def _execute(self, run: _Run, taken: Taken) -> None:
+        """Predict and learn all that was collected, judge it, and write the predictions down."""
+        predictions = run.steps.execute()
+        memos = [predictions.memo(i) for i in range(len(run.predicted))]
+        for entry in run.filling:
+            assert isinstance(entry.memo, int)
+            entry.memo = memos[entry.memo]
+        self._judge([(memos[seen] if isinstance(seen, int) else seen, label) for seen, label in run.judged])
+        taken.memos.extend(memos)
+        taken.outputs.extend(self._write(run.predicted, predictions))
+
+    def _judge(self, judged: Sequence[tuple[bytes, Label]]) -> None:
+        if not judged:
+            return
+        values, known = self._recall([memo for memo, _ in judged])
+        losses = self.quality.add(values, known, [label for _, label in judged], self.learner.classes)
+        if self.drift is None:
+            return
+        for loss in losses.tolist():
+            if self.drift.update(loss):
+                self.drifts += 1
+                if self.settings.drift_reset:
+                    self.learner.reset()
+
+    def _recall(self, memos: Sequence[bytes]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Stack what memos say: (n, C) values, missing columns 0, and (n,) how many classes were known."""
+        rows = [self.learner.probabilities(memo) for memo in memos]
+        known = np.array([len(row) for row in rows], np.int64)
+        values = np.zeros((len(rows), int(known.max(initial=0))))
+        for i, row in enumerate(rows):
+            values[i, : len(row)] = row
+        return values, known
+
+    def _write(self, predicted: Sequence[_Predicted], predictions: Predictions) -> list[Output]:
+        describe = self._classes if self.settings.task == "classify" else self._value
+        rows = predictions.values.tolist() if predicted else []
+        known = predictions.known.tolist() if predicted else []
+        topic, partition = self.settings.predictions, self.partition
+        outputs = []
+        for i, (event, record, ts) in enumerate(predicted):
+            told = describe(event, rows[i][: known[i]], predictions.why(i), ts, self._echo(record))
+            key = record.key if record.key is not None else event.id.encode()
+            outputs.append(Output(topic, key, codec.encode(told), record.timestamp, partition))
+        return outputs
+
+    def _classes(
+        self, event: codec.Event, p: list[float], why: list[list[Any]], ts: int, echo: Any
+    ) -> codec.Prediction:
+        named: dict[str, float] = dict(zip(self.learner.classes, p, strict=False))
+        label = max(named, key=named.__getitem__) if named else None
+        if len(named) > self.settings.top:
+            likeliest = sorted(named, key=named.__getitem__, reverse=True)[: self.settings.top]
+            named = {name: named[name] for name in likeliest}
+        return codec.Prediction(
+            event.id, label=label, p=named, why=why, model=self.settings.model, ts=ts, echo=echo
+        )
+
+    def _value(
+        self, event: codec.Event, p: list[float], why: list[list[Any]], ts: int, echo: Any
+    ) -> codec.Prediction:
+        return codec.Prediction(event.id, value=p[0], why=why, model=self.settings.model, ts=ts, echo=echo)
+
+    def _echo(self, record: Record) -> Any:
+        if not self.settings.echo:
+            return UNSET
+        assert record.value is not None
+        return codec.echo(record.value, self.settings.echo)
+
+    # --- what it shows, what it keeps
+
+    def show(self) -> TaskView:
+        labels, total, fading = self.quality.measures()
+        return TaskView(
+            counts=dict(self.counts),
+            pending=len(self.pending.waiting),
+            pending_bytes=self.pending.bytes,
+            early=len(self.pending.early),
+            classes=len(self.learner.classes),
+            delay=self.delay.view(),
+            quality=QualityView(labels, total, fading, self.drifts),
+        )
+
+    def freeze(self) -> Callable[[], State]:
+        """A cheap copy now, to be called between two batches; the function makes the state, in any thread."""
+        learner = self.learner.state()
+        copied = State({name: array.copy() for name, array in learner.arrays.items()}, learner.document)
+        parts = {"learner": copied, "quality": self.quality.state()}
+        if self.drift is not None:
+            parts["drift"] = self.drift.state()
+        document = {
+            "now": self.now,
+            "counts": dict(self.counts),
+            "delay": self.delay.document(),
+            "drifts": self.drifts,
+        }
+        pending = self.pending.freeze()
+        return lambda: merge({**parts, "pending": pending(), "stage": State({}, document)})
+
+    def restore(self, state: State) -> None:
+        parts = split(state)
+        self.learner.restore(parts["learner"])
+        self.quality.restore(parts["quality"])
+        self.pending.restore(parts["pending"])
+        if self.drift is not None:
+            self.drift.restore(parts["drift"])
+        document = parts["stage"].document
+        self.now, self.drifts = document["now"], document["drifts"]
+        self.counts = dict.fromkeys(COUNTS, 0) | document["counts"]
+        self.delay.restore(document["delay"])

@@ -1,0 +1,139 @@
+"""How good the predictions were, each judged as it was made at the time (prequential evaluation).
+
+Over all labels and over a fading window (Gama, Sebastiao, Rodrigues 2013: every sum is multiplied by `fading` at
+each label). A class that was not known when the prediction was made had probability 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamd.kernels.quality import judge_classes, judge_values
+from streamd.snapshot import State
+from streamd.views import DelayView
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Judged(Protocol):
+    """One kind of quality."""
+
+    def add(self, values: Floats, known: Ints, labels: Sequence[str | float], classes: Sequence[str]) -> Floats:
+        """Judge n predictions in order: values (n, C), known (n,). Returns their losses, (n,), for drift."""
+
+    def measures(self) -> tuple[int, dict[str, float], dict[str, float]]:
+        """(labels, over all of them, over the fading window)."""
+
+    def state(self) -> State: ...
+
+    def restore(self, state: State) -> None: ...
+
+
+class ClassQuality:
+    """Accuracy, log loss (nats), kappa against the marginals, and the accuracy of the class most frequent so far.
+
+    The loss for drift is 0 or 1.
+    """
+
+    def __init__(self, fading: float) -> None:
+        self.fading = fading
+        self.sums: Floats = np.zeros((2, 4))
+        self.truth: Floats = np.zeros((2, 8))
+        self.told: Floats = np.zeros((2, 8))
+
+    def add(self, values: Floats, known: Ints, labels: Sequence[str | float], classes: Sequence[str]) -> Floats:
+        self._make_room(len(classes))
+        index = {name: i for i, name in enumerate(classes)}
+        y = np.array([index[str(label)] for label in labels], np.int64)
+        rows = np.arange(len(y))
+        guess = np.where(known > 0, values.argmax(axis=1), -1) if values.shape[1] else np.full(len(y), -1)
+        inside = y < known
+        p = np.where(inside, values[rows, np.where(inside, y, 0)], 0.0) if values.shape[1] else np.zeros(len(y))
+        judge_classes(y, guess, p, self.fading, self.sums, self.truth, self.told)
+        wrong: Floats = (guess != y).astype(np.float64)
+        return wrong
+
+    def _make_room(self, classes: int) -> None:
+        while self.truth.shape[1] < classes:
+            self.truth = np.concatenate((self.truth, np.zeros_like(self.truth)), axis=1)
+            self.told = np.concatenate((self.told, np.zeros_like(self.told)), axis=1)
+
+    def measures(self) -> tuple[int, dict[str, float], dict[str, float]]:
+        return int(self.sums[0, 0]), self._row(0), self._row(1)
+
+    def _row(self, row: int) -> dict[str, float]:
+        n, correct, loss, majority = self.sums[row].tolist()
+        if n == 0:
+            return {}
+        chance = float(self.truth[row] @ self.told[row]) / (n * n)
+        kappa = (correct / n - chance) / (1 - chance) if chance < 1 else 0.0
+        return {"accuracy": correct / n, "log_loss": loss / n, "kappa": kappa, "majority": majority / n}
+
+    def state(self) -> State:
+        return State({"sums": self.sums.copy(), "truth": self.truth.copy(), "told": self.told.copy()}, {})
+
+    def restore(self, state: State) -> None:
+        self.sums, self.truth, self.told = (state.arrays[name] for name in ("sums", "truth", "told"))
+
+
+class ValueQuality:
+    """MAE, RMSE, and the MAE of the mean of the labels so far. The loss for drift is the absolute error."""
+
+    def __init__(self, fading: float) -> None:
+        self.fading = fading
+        self.sums: Floats = np.zeros((2, 4))
+        self.mean: Floats = np.zeros(1)
+
+    def add(self, values: Floats, known: Ints, labels: Sequence[str | float], classes: Sequence[str]) -> Floats:
+        y = np.array(labels, np.float64)
+        told = np.ascontiguousarray(values[:, 0])
+        judge_values(y, told, self.fading, self.sums, self.mean)
+        return np.abs(told - y)
+
+    def measures(self) -> tuple[int, dict[str, float], dict[str, float]]:
+        return int(self.sums[0, 0]), self._row(0), self._row(1)
+
+    def _row(self, row: int) -> dict[str, float]:
+        n, absolute, squared, baseline = self.sums[row].tolist()
+        if n == 0:
+            return {}
+        return {"mae": absolute / n, "rmse": (squared / n) ** 0.5, "mean": baseline / n}
+
+    def state(self) -> State:
+        return State({"sums": self.sums.copy(), "mean": self.mean.copy()}, {})
+
+    def restore(self, state: State) -> None:
+        self.sums, self.mean = state.arrays["sums"], state.arrays["mean"]
+
+
+class LabelDelay:
+    """Event time from an event to its label, as a histogram."""
+
+    BOUNDS = (1.0, 10.0, 60.0, 600.0, 3600.0, 21600.0, 86400.0, 604800.0)  # seconds
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(self.BOUNDS) + 1)
+        self.sum = 0  # milliseconds
+
+    def add(self, milliseconds: int) -> None:
+        seconds = milliseconds / 1000
+        i = 0
+        while i < len(self.BOUNDS) and seconds > self.BOUNDS[i]:
+            i += 1
+        self.counts[i] += 1
+        self.sum += milliseconds
+
+    def view(self) -> DelayView:
+        return DelayView(self.BOUNDS, tuple(self.counts), self.sum / 1000)
+
+    def document(self) -> dict[str, object]:
+        return {"counts": list(self.counts), "sum": self.sum}
+
+    def restore(self, document: Mapping[str, object]) -> None:
+        counts, total = document["counts"], document["sum"]
+        assert isinstance(counts, list)
+        assert isinstance(total, int)
+        self.counts, self.sum = list(counts), total

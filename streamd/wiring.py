@@ -1,0 +1,169 @@
+"""From a configuration to running objects. The only importer of `connectors`."""
+
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from connectors.sqlite_log import SqliteLog, SqliteLogClient
+from connectors.sqlite_store import SqliteStore
+from connectors.sqlite_topics import Retention
+from streamd import config as configuration
+from streamd.config import Config, Pipeline
+from streamd.daemon import Daemon, Part
+from streamd.engine import Engine, Pacing
+from streamd.errors import ConfigError
+from streamd.learners import Learner, registry
+from streamd.ports import Log, LogClient, Record, Store
+from streamd.restore import Identity, shard_name
+from streamd.shard import Shard
+from streamd.sight import Sight
+from streamd.snapshots import Policy
+from streamd.stages.pending import Bounds
+from streamd.stages.predicting import Predicting, Settings
+
+logger = logging.getLogger("streamd")
+
+
+def build(config: Config) -> Daemon:
+    """All engines of a configuration, not yet started. Raises ConfigError."""
+    check(config)
+    parts = []
+    for name, pipeline in config.pipeline.items():
+        model = f"{pipeline.learner['kind']}/{configuration.digest(pipeline.meaning())}"
+        sight = Sight(name, pipeline.task, model, pipeline.events, pipeline.predictions_topic)
+        parts.append(Part(name, partial(engine, config, name), sight))
+    return Daemon(parts, config.worker.drain)
+
+
+def check(config: Config) -> None:
+    """Make every learner once, so that bad parameters are refused before anything starts. Raises ConfigError."""
+    for name, pipeline in config.pipeline.items():
+        learner(name, pipeline)()
+
+
+def engine(
+    config: Config, name: str, sight: Sight, own_log: Log | None = None, own_store: Store | None = None
+) -> Engine:
+    """One pipeline's engine, its kernels compiled; to be called in the thread that will run it.
+
+    own_log, own_store: instead of the configured ones.
+    """
+    pipeline = config.pipeline[name]
+    fresh = learner(name, pipeline)
+    described = settings(config, pipeline)
+    _warm_up(name, Predicting(described, fresh, None))
+    meaning = pipeline.meaning()
+
+    def identity(partition: int) -> Identity:
+        shard = shard_name(config.group, name, partition)
+        return Identity(shard, name, configuration.digest(meaning), meaning)
+
+    def shard(partition: int) -> Shard:
+        return Shard(partition, pipeline.inputs, Predicting(described, fresh, partition))
+
+    keys = config.snapshot
+    return Engine(
+        sight,
+        own_log or log(config, name),
+        own_store or store(config),
+        identity,
+        shard,
+        Pacing(config.epoch.interval, config.epoch.max_records, config.worker.give_up),
+        Policy(keys.keep, keys.work, keys.interval, keys.journal),
+    )
+
+
+def log(config: Config, name: str) -> Log:
+    """The engine's side of the configured log for one pipeline."""
+    pipeline, keys = config.pipeline[name], config.log
+    group = f"{config.group}.{name}"
+    return SqliteLog(
+        keys.path,
+        group=group,
+        inputs=pipeline.inputs,
+        journal=f"{group}.journal",
+        create=True,
+        partitions=keys.partitions,
+        retention=Retention(records=keys.retention_records, seconds=keys.retention),
+        synchronous=keys.synchronous,
+    )
+
+
+def client(config: Config) -> LogClient:
+    """The operator's side of the configured log."""
+    return SqliteLogClient(config.log.path)
+
+
+def store(config: Config) -> Store:
+    """The configured store."""
+    return SqliteStore(config.store.path)
+
+
+def settings(config: Config, pipeline: Pipeline) -> Settings:
+    """What the predicting stage needs of the configuration."""
+    pending, quality = pipeline.pending, pipeline.quality
+    return Settings(
+        task=pipeline.task,
+        events=pipeline.events,
+        labels=pipeline.labels,
+        predictions=pipeline.predictions_topic,
+        dead_letters=pipeline.dead_letters_topic,
+        model=f"{pipeline.learner['kind']}/{configuration.digest(pipeline.meaning())}",
+        echo=pipeline.echo,
+        top=pipeline.top,
+        bounds=Bounds(
+            max_events=pending.max_events,
+            max_bytes=pending.max_bytes,
+            max_age=pending.max_age.milliseconds,
+            remember=pending.remember,
+            early=pending.early,
+            early_age=pending.early_age.milliseconds,
+        ),
+        fading=quality.fading,
+        drift_delta=quality.drift_delta if quality.drift == "adwin" else None,
+        drift_reset=quality.drift_reset,
+        record_bytes=config.limits.record,
+        ahead=config.limits.ahead.milliseconds,
+    )
+
+
+def learner(name: str, pipeline: Pipeline) -> Callable[[], Learner]:
+    """A maker of fresh learners. Raises ConfigError with the path of the key."""
+    where = f"pipeline.{name}.learner"
+    given = dict(pipeline.learner)
+    kind = given.pop("kind")
+    known = registry()
+    constructor = known.get(f"{kind}/{pipeline.task}")
+    if constructor is None:
+        fit = sorted(key.split("/")[0] for key in known if key.endswith(f"/{pipeline.task}"))
+        raise ConfigError(f"{where}.kind", f"expected one of {', '.join(fit)} for task {pipeline.task}")
+    parameters = inspect.signature(constructor, eval_str=True).parameters
+    for key in given:
+        if key not in parameters:
+            raise ConfigError(f"{where}.{key}", f"no such key; {kind} has {', '.join(parameters)}")
+    for key, parameter in parameters.items():
+        if key in given:
+            given[key] = configuration.convert(given[key], parameter.annotation, f"{where}.{key}")
+        elif parameter.default is inspect.Parameter.empty:
+            raise ConfigError(f"{where}.{key}", "this key is needed")
+    make = partial(constructor, **given)
+    try:
+        make()
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error.key}".rstrip("."), error.expected) from None
+    return make
+
+
+def _warm_up(name: str, task: Predicting) -> None:
+    """Compile, or load, the kernels before readiness: one throw-away event through a throw-away shard."""
+    began = time.monotonic()
+    label: Any = "a" if task.settings.task == "classify" else 1.0
+    value = msgspec.json.encode({"id": "warm-up", "features": {"x": 1.0, "c": "v"}, "label": label})
+    task.take([Record(task.settings.events, 0, 0, 0, None, value)])
+    facts = {"pipeline": name, "seconds": round(time.monotonic() - began, 2)}
+    logger.info("kernels ready", extra={"facts": facts})
