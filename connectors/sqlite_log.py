@@ -31,8 +31,8 @@ from streamd.ports import (
     TopicInfo,
 )
 
-POLL_BYTES = 64 << 20  # of values after which a poll is full, whatever max_records says
-STRIDE = 64  # records between two looks at the bytes
+POLL_BYTES = 32 << 20  # of values at which a poll is full, whatever max_records says
+STRIDE = 64  # records at most between two looks at the bytes
 NAPS = (0.001, 0.02)  # seconds between two looks for new records: the first, the longest
 TRIM = 32  # journal entries removed per transaction
 APPEND_RECORDS, APPEND_BYTES = 10_000, 8 << 20  # of one transaction of an appender
@@ -366,9 +366,11 @@ def _take_seat(path: Path, group: str) -> int:
 def _take(rows: Iterator[Any], limit: int, room: int) -> tuple[list[Any], int]:
     """At most `limit` rows of about `room` bytes: (rows, bytes left)."""
     taken: list[Any] = []
-    while room > 0 and (more := list(islice(rows, min(STRIDE, limit - len(taken))))):
+    stride = 1  # grows, so that a few very large records are noticed in time
+    while room > 0 and (more := list(islice(rows, min(stride, limit - len(taken))))):
         taken += more
         room -= sum(len(row[4]) for row in more if row[4])
+        stride = min(2 * stride, STRIDE)
     return taken, room
 
 
