@@ -9,15 +9,23 @@ from pathlib import Path
 
 import pytest
 from harness import LogHarness, StoreHarness, World
+from kafka_harness import KafkaHarness
 
 from connectors import sqlite_topics
+from connectors.confluent_log import ConfluentLog
+from connectors.kafka_log import KafkaLog
 from connectors.sqlite_file import SqliteFile
 from connectors.sqlite_log import SqliteLog, SqliteLogClient
 from connectors.sqlite_store import SqliteStore
 from connectors.sqlite_topics import Retention
 from streamd.ports import Log, LogClient, Store
+from tests.servers.fixtures import kafka_broker  # noqa: F401
 
-LOGS = [pytest.param("sqlite")]
+LOGS = [
+    pytest.param("sqlite"),
+    pytest.param("kafka", marks=pytest.mark.kafka),
+    pytest.param("confluent", marks=pytest.mark.kafka),
+]
 STORES = [pytest.param("sqlite")]
 
 
@@ -80,3 +88,13 @@ def sqlite_log(tmp_path: Path) -> SqliteHarness:
 @pytest.fixture
 def sqlite_store(tmp_path: Path) -> SqliteHarness:
     return SqliteHarness(tmp_path / "store.db")
+
+
+@pytest.fixture
+def kafka_log(kafka_broker: str) -> KafkaHarness:  # noqa: F811
+    return KafkaHarness(kafka_broker, KafkaLog)
+
+
+@pytest.fixture
+def confluent_log(kafka_broker: str) -> KafkaHarness:  # noqa: F811
+    return KafkaHarness(kafka_broker, ConfluentLog)

@@ -38,7 +38,7 @@ SETTINGS = {
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "1",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
-    "log.retention.check.interval.ms": "1000",
+    "log.retention.ms": "-1",  # tests write records of any age
     "log.segment.delete.delay.ms": "0",
     "num.network.threads": "2",
     "num.io.threads": "4",

@@ -1,0 +1,194 @@
+"""The cluster as an administrator sees it: topics, group members, journal trimming. Both Kafka logs use it."""
+
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka import errors as kafka_errors
+from kafka.admin import MemberToRemove
+
+from connectors.kafka_protocol import JOURNAL_CONFIGS
+from connectors.kafka_settings import Security, python_connection
+from streamd.errors import ConfigError, Fenced, StateError, Transient
+from streamd.ports import TopicInfo
+
+REFUSED = (
+    kafka_errors.AuthorizationError,
+    kafka_errors.KafkaConfigurationError,
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.UnsupportedSaslMechanismError,
+)
+HOPELESS = (
+    kafka_errors.MessageSizeTooLargeError,
+    kafka_errors.RecordListTooLargeError,
+    kafka_errors.InvalidTimestampError,
+)
+
+
+@contextmanager
+def translated(doing: str, opening: bool = False) -> Iterator[None]:
+    """kafka-python's errors as ours. opening: what the cluster refuses is then the configuration's fault."""
+    try:
+        yield
+    except kafka_errors.FencedInstanceIdError as error:
+        raise Fenced(f"{doing}: another worker has this name ({error})") from error
+    except HOPELESS as error:
+        raise StateError(f"{doing}: Kafka will never take it ({error})") from error
+    except REFUSED as error:
+        if opening:
+            raise ConfigError("log", f"{doing}: {error}") from error
+        raise Transient(f"{doing}: {error}") from error
+    except kafka_errors.KafkaError as error:
+        raise Transient(f"{doing}: {error}") from error
+    except (FileNotFoundError, PermissionError, ssl.SSLError) as error:
+        raise ConfigError("log", f"{doing}: {error}") from error
+
+
+class Cluster:
+    """kafka-python's admin client, bounded in time. Raises Transient where the cluster is away."""
+
+    def __init__(self, brokers: Sequence[str], security: Security, timeout: float) -> None:
+        self._timeout = int(timeout * 1000)
+        with translated(f"connecting to {', '.join(brokers)}", opening=True):
+            self._admin = KafkaAdminClient(
+                **python_connection(brokers, security),
+                request_timeout_ms=self._timeout,
+                bootstrap_timeout_ms=self._timeout,
+                reconnect_backoff_max_ms=1000,
+            )
+
+    def topics(self, names: Sequence[str] | None = None) -> dict[str, TopicInfo]:
+        """Those of these topics that exist; without names, all but the internal ones."""
+        with translated("asking for topics"):
+            found: list[dict[str, Any]] = self._admin.describe_topics(None if names is None else list(names))
+        return {
+            topic["name"]: TopicInfo(str(topic["topic_id"]), len(topic["partitions"]))
+            for topic in found
+            if not topic["error_code"] and not topic.get("is_internal")
+        }
+
+    def create(self, topic: str, partitions: int, configs: Mapping[str, str] | None = None) -> None:
+        """Make a topic unless it exists. Raises ConfigError if it has another number of partitions."""
+        if topic not in self.topics([topic]):
+            wanted = {topic: {"num_partitions": partitions, "configs": dict(configs or {})}}
+            try:
+                with translated(f"making topic {topic}", opening=True):
+                    self._admin.create_topics(wanted, timeout_ms=self._timeout, wait_for_metadata=True)
+            except Transient as error:
+                if not isinstance(error.__cause__, kafka_errors.TopicAlreadyExistsError):
+                    raise
+        there = self.topics([topic]).get(topic)
+        if there is None:
+            raise Transient(f"topic {topic} was made, and is not visible yet")
+        if there.partitions != partitions:
+            raise ConfigError("", f"topic {topic} has {there.partitions} partitions, {partitions} are needed")
+
+    def create_journal(self, topic: str, partitions: int) -> None:
+        self.create(topic, partitions, JOURNAL_CONFIGS)
+
+    def check_inputs(self, inputs: Sequence[str]) -> int:
+        """The number of partitions that all inputs have. Raises ConfigError if one is missing or differs."""
+        there = self.topics(inputs)
+        if missing := [topic for topic in inputs if topic not in there]:
+            raise ConfigError("", f"topic {missing[0]} does not exist (`streamd topics create` makes it)")
+        counts = {topic: there[topic].partitions for topic in inputs}
+        if len(set(counts.values())) > 1:
+            raise ConfigError("", f"the input topics of a pipeline must have as many partitions each: {counts}")
+        return next(iter(counts.values()))
+
+    def member(self, group: str, worker: str) -> str | None:
+        """The member id that holds this worker's seat in the group, if one does."""
+        with translated(f"asking for group {group}"):
+            described = self._admin.describe_groups([group])[group]
+        if described.get("error"):
+            return None
+        for member in described["members"]:
+            if member["group_instance_id"] == worker:
+                return str(member["member_id"])
+        return None
+
+    def leave(self, group: str, worker: str) -> None:
+        """Give this worker's seat in the group up, so that its partitions move at once."""
+        with translated(f"leaving group {group}"):
+            self._admin.remove_group_members(group, [MemberToRemove(group_instance_id=worker)])
+
+    def trim(self, topic: str, partition: int, below: int) -> None:
+        with translated(f"trimming {topic}[{partition}]"):
+            self._admin.delete_records({TopicPartition(topic, partition): below}, timeout_ms=self._timeout)
+
+    def close(self) -> None:
+        with translated("closing"):
+            self._admin.close()
+
+
+class Seat:
+    """Watches who holds a worker's seat in its group, off the caller's path: a fenced static member whose
+    client library says nothing of it, and a cluster that has gone away, are both seen here.
+
+    member_id: this process's own id, empty while it is not a stable member.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        group: str,
+        worker: str,
+        member_id: Callable[[], str],
+        interval: float,
+        timeout: float,
+    ) -> None:
+        self._cluster = cluster
+        self._group = group
+        self._worker = worker
+        self._member_id = member_id
+        self._interval = interval
+        self._timeout = timeout
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamd-seat")
+        self._heard = time.monotonic()
+        self._asked: tuple[float, str, Future[str | None]] | None = None
+
+    def check(self) -> None:
+        """Never blocks. Fenced by the last answer; Transient after `timeout` seconds without one. A coordinator
+        that moves or starts refuses a question or two, which is nothing to stop for."""
+        now = time.monotonic()
+        if self._asked is not None and self._asked[2].done():
+            self._hear(*self._asked)
+            if now - self._asked[0] >= self._interval:
+                self._asked = None
+        if self._asked is None:
+            answer = self._thread.submit(self._cluster.member, self._group, self._worker)
+            self._asked = (now, self._member_id(), answer)
+        if now - self._heard > self._timeout:
+            raise Transient(
+                f"group {self._group}: no answer from Kafka for {now - self._heard:.0f} s{self._reason()}"
+            )
+
+    def _hear(self, since: float, own: str, answer: "Future[str | None]") -> None:
+        if answer.exception() is None:
+            self._heard = max(self._heard, since)
+            self._judge(own, answer.result())
+        elif not isinstance(answer.exception(), Transient):
+            answer.result()
+
+    def _reason(self) -> str:
+        if self._asked is None or not self._asked[2].done():
+            return ""
+        return f" ({self._asked[2].exception()})"
+
+    def check_now(self) -> None:
+        """The same, asking now and waiting for the answer."""
+        own = self._member_id()
+        self._judge(own, self._cluster.member(self._group, self._worker))
+        self._heard = time.monotonic()
+
+    def _judge(self, own: str, holder: str | None) -> None:
+        # A member that was joining while the question was under way proves nothing.
+        if own and holder and holder != own and self._member_id() == own:
+            raise Fenced(f"group {self._group}: another worker runs under the name {self._worker}")
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
