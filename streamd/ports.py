@@ -38,7 +38,7 @@ class Output(msgspec.Struct, frozen=True, gc=False):
     topic: str
     key: bytes | None
     value: bytes
-    timestamp: int
+    timestamp: int  # milliseconds since 1970, above 0: librdkafka takes 0 for "now"
     partition: int | None = None
     headers: Headers = ()
 

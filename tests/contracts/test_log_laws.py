@@ -202,7 +202,7 @@ def test_a_commit_is_visible_at_once_to_a_reader(world: World) -> None:
     log = world.started(topic)
     records = world.fill(topic, 3)
     poll_until(log, 3)
-    outputs = [Output(results, b"k", b"v%d" % i, i, 0, (("h", b"%d" % i),)) for i in range(5)]
+    outputs = [Output(results, b"k", b"v%d" % i, 1 + i, 0, (("h", b"%d" % i),)) for i in range(5)]
     log.commit(epoch(1, after(records), outputs))
     assert [contents(r) for r in world.records(results, 5)] == [contents(o) for o in outputs]  # type: ignore[arg-type]
     assert log.committed(0) == Committed(1, after(records))
