@@ -30,11 +30,14 @@ Why = list[list[Any]]
 class Predictions(Protocol):
     """The predictions of one run, numbered in the order of the calls of `Steps.predict`."""
 
-    values: NDArray[np.float64]
-    """classify: shape (n, C), probabilities over the learner's `classes`; regress: shape (n, 1), the value."""
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """classify: shape (n, C), probabilities over the learner's `classes`; regress: shape (n, 1), the value."""
 
-    known: NDArray[np.int64]
-    """Shape (n,): how many classes were known when prediction i was made (columns from there on are 0)."""
+    @property
+    def known(self) -> NDArray[np.int64]:
+        """Shape (n,): how many columns prediction i has: the classes known when it was made (columns from there on
+        are 0); 1 for a regressor."""
 
     def memo(self, i: int) -> bytes:
         """What must be remembered of prediction i until its label comes; journalled, given back as `seen`."""
@@ -66,8 +69,9 @@ class Steps(Protocol):
 
 
 class Learner(Protocol):
-    classes: Sequence[str]
-    """The classes known, in the order they were first learned; empty for a regressor."""
+    @property
+    def classes(self) -> Sequence[str]:
+        """The classes known, in the order they were first learned; empty for a regressor."""
 
     def steps(self) -> Steps: ...
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from streamd.errors import BadRecord, StateError
 
 LIMIT = 1e100  # magnitude of a number: sums of squares stay finite
+HEAVIEST = 1e6  # a label's weight
 LONGEST = 256  # characters of a name, of a category, of a class: state is bounded in bytes, too
 Kind = str
 LINES = msgspec.json.Decoder(tuple[Kind, str, str])
@@ -47,6 +48,15 @@ def kind_of(name: Any, value: Any) -> Kind:
     if not -LIMIT < value < LIMIT:
         raise BadRecord(f"feature {name!r}: not a finite number below 1e100 in magnitude")
     return NUMBER
+
+
+def check_number(what: str, value: Any) -> float:
+    """A finite number, or BadRecord."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise BadRecord(f"{what}: {type(value).__name__} is not a number")
+    if not -LIMIT < value < LIMIT:
+        raise BadRecord(f"{what}: not a finite number below 1e100 in magnitude")
+    return float(value)
 
 
 def _check_text(what: str, name: str, text: str) -> None:

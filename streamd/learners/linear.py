@@ -35,7 +35,7 @@ from river.utils import dataframe
 from streamd.errors import BadRecord, ConfigError, StateError
 from streamd.kernels import linear as kernel
 from streamd.learners import Label, Why
-from streamd.learners.features import LIMIT, LONGEST, FeatureIndex
+from streamd.learners.features import HEAVIEST, LIMIT, LONGEST, FeatureIndex, check_number
 from streamd.snapshot import State
 
 LOSSES = {
@@ -45,7 +45,6 @@ LOSSES = {
     "absolute": kernel.ABSOLUTE,
     "huber": kernel.HUBER,
 }
-HEAVIEST = 1e6  # a label's weight
 REASONS = 3  # per prediction
 
 
@@ -140,7 +139,7 @@ class LinearSteps:
     def learn(self, row: int, y: Label, seen: int | bytes = b"", weight: float = 1.0) -> None:
         self.teach(row, self._model._label(y), weight)
 
-    def correct(self, row: int, old: Label, new: Label, seen: bytes = b"") -> None:
+    def correct(self, row: int, old: Label, new: Label, seen: int | bytes = b"") -> None:
         """Gradient steps cannot be taken back: the new label is learned on top."""
         self.teach(row, self._model._label(new), 1.0)
 
@@ -205,13 +204,16 @@ class _Linear:
     classes: list[Any]
 
     def _start(self) -> None:
-        """Check the parameters and begin with nothing learned."""
         _check(self)
+        self._params = np.array([self.eta, self.l2, self.clip])
+        self._modes = np.array([LOSSES[self.loss], self.optimizer == "adagrad", self.standardise], np.int64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything learned; the parameters stay."""
         self.classes = []
         self._places: dict[Any, int] = {}  # class -> its column
         self._index = self._new_index()
-        self._params = np.array([self.eta, self.l2, self.clip])
-        self._modes = np.array([LOSSES[self.loss], self.optimizer == "adagrad", self.standardise], np.int64)
         self._W = np.zeros((self._index.size, 1))
         self._G = np.zeros((self._index.size, 1))
         self._moments = np.zeros((3, self._index.size))  # mean, sum of squared deviations, count
@@ -476,11 +478,7 @@ class LinearRegressor(_Linear, base.MiniBatchRegressor):  # type: ignore[misc]
         return 1
 
     def _label(self, y: Any) -> float:
-        if isinstance(y, bool) or not isinstance(y, int | float | np.integer | np.floating):
-            raise BadRecord(f"label: {type(y).__name__} is not a number")
-        if not -LIMIT < y < LIMIT:
-            raise BadRecord("label: not a finite number below 1e100 in magnitude")
-        return float(y)
+        return check_number("label", y)
 
     def _number(self, y: Any) -> float:
         return float(y)
