@@ -75,9 +75,9 @@ def digest(state: State) -> str:
     """A hash of the state that does not depend on the order of names: two equal states, one digest."""
     total = hashlib.blake2b(digest_size=16)
     for name in sorted(state.arrays):
-        array = np.ascontiguousarray(state.arrays[name])
+        array = state.arrays[name]
         total.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        total.update(array.data.cast("B") if array.size else b"")
+        total.update(_raw(array))
     total.update(_pack(state.document))
     return total.hexdigest()
 
@@ -88,10 +88,10 @@ def encode(state: State) -> tuple[dict[str, ArrayEntry], Chunk, Iterator[bytes]]
     chunks = [document]
     entries = {}
     for name in sorted(state.arrays):
-        array = np.ascontiguousarray(state.arrays[name])
+        array = state.arrays[name]
         if array.dtype.kind not in KINDS:
             raise StateError(f"array {name} of dtype {array.dtype} cannot be kept in a snapshot")
-        raw = array.data.cast("B") if array.size else memoryview(b"")
+        raw = _raw(array)
         packed = [zstandard.compress(raw[i : i + CHUNK], 3) for i in range(0, len(raw), CHUNK)]
         chunks += packed
         entries[name] = ArrayEntry(array.dtype.str, array.shape, tuple(map(_chunk, packed)))
@@ -143,6 +143,11 @@ class _Version(msgspec.Struct):
 
 def _pack(document: dict[str, Any]) -> bytes:
     return msgspec.msgpack.encode(document, order="sorted")
+
+
+def _raw(array: NDArray[Any]) -> memoryview:
+    # The shape is read elsewhere: ascontiguousarray gives an array without dimensions one.
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
 def _chunk(data: bytes) -> Chunk:
