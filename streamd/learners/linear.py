@@ -207,13 +207,13 @@ class _Linear:
         _check(self)
         self._params = np.array([self.eta, self.l2, self.clip])
         self._modes = np.array([LOSSES[self.loss], self.optimizer == "adagrad", self.standardise], np.int64)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything learned; the parameters stay."""
         self.classes = []
         self._places: dict[Any, int] = {}  # class -> its column
         self._index = self._new_index()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget weights, scales and targets; classes and features keep their places."""
         self._W = np.zeros((self._index.size, 1))
         self._G = np.zeros((self._index.size, 1))
         self._moments = np.zeros((3, self._index.size))  # mean, sum of squared deviations, count

@@ -107,17 +107,16 @@ class _River:
         key: bytes | None = None,
     ) -> None:
         self._described, self._seed, self._key = model, seed, key
-        self._most = (max_features, max_features_per_event)
+        self.classes = []
+        self._types = FeatureTypes(max_features, max_features_per_event)
         self.reset()
         if not self._fits(self.model):
             raise ConfigError("model", f"{type(self.model).__name__} is not a {self.kind.__name__.lower()}")
         self._weighted = _takes_weight(self.model)
 
     def reset(self) -> None:
-        """Forget everything learned: the model is made anew from its description."""
+        """Make the model anew from its description; classes and the features' types are kept."""
         self.model = build(self._described, self._seed)
-        self.classes = []
-        self._types = FeatureTypes(*self._most)
 
     def steps(self) -> RiverSteps:
         return RiverSteps(self)
