@@ -1,0 +1,108 @@
+"""`streamd check`: read the configuration; refuse it with the key's path, or say what `run` would do."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from streamd import config as configuration
+from streamd import wiring
+from streamd.cli.options import ConfigFile, Json, load, print_json
+from streamd.config import Config, Pipeline
+from streamd.learners import registry
+
+
+class PipelinePlan(Struct, frozen=True):
+    """learner: its kind and all its parameters, the defaults among them. model: their digest."""
+
+    pipeline: str
+    task: str
+    inputs: Sequence[str]
+    predictions: str
+    dead_letters: str
+    learner: Mapping[str, Any]
+    model: str
+
+
+class Plan(Struct, frozen=True):
+    """What `run` would do."""
+
+    config: str
+    digest: str
+    group: str
+    worker: str
+    log: Mapping[str, Any]
+    store: Mapping[str, Any]
+    http: str
+    pipelines: Sequence[PipelinePlan]
+
+
+def check(config: ConfigFile = None, json: Json = False) -> None:
+    """Check the configuration and say what `run` would do; exit 78 with the key's path if it is refused."""
+    loaded = load(config)
+    wiring.check(loaded)
+    configuration.secret(loaded.http.token_file, key="http.token_file")
+    found = plan(loaded, config or configuration.default_path())
+    if json:
+        print_json(found)
+    else:
+        _print(found)
+
+
+def plan(config: Config, path: Path) -> Plan:
+    """What a configuration that was found good means."""
+    plain = configuration.plain(config)
+    http = f"http://{config.http.host}:{config.http.port}" if config.http.enabled else ""
+    pipelines = [_pipeline(name, pipeline) for name, pipeline in sorted(config.pipeline.items())]
+    digest = configuration.digest(plain)
+    return Plan(
+        str(path.resolve()),
+        digest,
+        config.group,
+        config.worker.name,
+        plain["log"],
+        plain["store"],
+        http,
+        pipelines,
+    )
+
+
+def _pipeline(name: str, pipeline: Pipeline) -> PipelinePlan:
+    return PipelinePlan(
+        name,
+        pipeline.task,
+        pipeline.inputs,
+        pipeline.predictions_topic,
+        pipeline.dead_letters_topic,
+        _learner(pipeline),
+        configuration.digest(pipeline.meaning()),
+    )
+
+
+def _learner(pipeline: Pipeline) -> dict[str, Any]:
+    """Kind, the parameters given, and the defaults of the others."""
+    kind = pipeline.learner["kind"]
+    known = registry()
+    constructor = known.get(f"{kind}/{pipeline.task}") or known.get(kind)
+    signature = inspect.signature(constructor).parameters if constructor else {}
+    defaults = {n: p.default for n, p in signature.items() if p.default is not inspect.Parameter.empty}
+    return {"kind": kind, **defaults, **pipeline.learner}
+
+
+def _print(plan: Plan) -> None:
+    print(f"{plan.config} is good (digest {plan.digest}).")
+    print(f"group {plan.group}, worker {plan.worker}, HTTP {plan.http or 'off'}")
+    print(f"log   {_pairs(plan.log)}")
+    print(f"store {_pairs(plan.store)}")
+    for found in plan.pipelines:
+        print(f"\npipeline {found.pipeline} would {found.task} (model {found.model})")
+        print(f"  read     {', '.join(found.inputs)}")
+        print(f"  write    {found.predictions}; refused records to {found.dead_letters}")
+        print(f"  learner  {_pairs(found.learner)}")
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} = {msgspec.json.encode(v).decode()}" for k, v in values.items() if v is not None)

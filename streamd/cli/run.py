@@ -1,0 +1,156 @@
+"""`streamd run`: the daemon, until a signal, a failure, or (with `--until-idle`) nothing is left to do."""
+
+import logging
+import os
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from streamd import __version__, wiring
+from streamd.cli import log_lines
+from streamd.cli.options import ConfigFile, load
+from streamd.config import Config, digest, plain
+from streamd.daemon import Daemon
+from streamd.errors import EXIT_BUG, EXIT_OK, StreamdError
+from streamd.http.server import HttpServer
+from streamd.watchdog import Liveness, Watchdog
+
+log = logging.getLogger("streamd")
+
+LOOK = 0.1  # seconds between two looks at the daemon
+
+
+def run(
+    config: ConfigFile = None,
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="Stop when every record has been processed and committed.")
+    ] = False,
+) -> None:
+    """Run the daemon. It logs JSON lines on stderr; SIGTERM and SIGINT drain it, a second one ends it at once."""
+    loaded = load(config)
+    if _needs_pinned_hashes(loaded):
+        _pin_hashes()
+    log_lines.configure(loaded.log_level)
+    raise typer.Exit(supervise(loaded, until_idle))
+
+
+def supervise(config: Config, until_idle: bool) -> int:
+    """Run the daemon to its end; returns the exit code, having said why in one line."""
+    stop = threading.Event()
+    try:
+        with on_signals(stop):
+            attend(config, until_idle, stop)
+    except StreamdError as error:
+        _say(logging.ERROR, "stopped", {"reason": str(error), "exit": error.exit_code})
+        return error.exit_code
+    except Exception as error:
+        facts = {"reason": f"{type(error).__name__}: {error}", "exit": EXIT_BUG}
+        log.critical("stopped by a bug", extra={"facts": facts}, exc_info=True)
+        return EXIT_BUG
+    _say(logging.INFO, "stopped", {"exit": EXIT_OK})
+    return EXIT_OK
+
+
+def attend(config: Config, until_idle: bool, stop: threading.Event) -> None:
+    """Build the daemon, serve it over HTTP, wait for its end, drain it. Raises what ended it, if it failed."""
+    daemon = wiring.build(config)
+    with watched(config, daemon) as url:
+        daemon.start()
+        _say(logging.INFO, "started", _about(config, url))
+        failure = _wait(daemon, stop, until_idle)
+        _say(logging.INFO, "draining", {"within": float(config.worker.drain)})
+        _drain(daemon, failure)
+
+
+@contextmanager
+def watched(config: Config, daemon: Daemon) -> Iterator[str]:
+    """The HTTP server, bound before the daemon starts, and the watchdog. Yields the server's address."""
+    liveness = Liveness(config.worker.stall, daemon.views, daemon.failure)
+    watchdog = Watchdog(config.worker.stall, liveness.stuck)
+    server = None
+    if config.http.enabled:
+        server = HttpServer(config, digest(plain(config)), daemon.views, liveness.look)
+        server.start()
+    watchdog.start()
+    try:
+        yield server.url if server else ""
+    finally:
+        # The server last: it says what is going on until the end.
+        watchdog.stop()
+        if server:
+            server.stop()
+
+
+@contextmanager
+def on_signals(stop: threading.Event) -> Iterator[None]:
+    """The first SIGTERM or SIGINT sets `stop`; the second one has its usual effect."""
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def drain(number: int, _: object) -> None:
+        for known in former:
+            signal.signal(known, signal.SIG_DFL)
+        stop.set()
+
+    for number in former:
+        signal.signal(number, drain)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _wait(daemon: Daemon, stop: threading.Event, until_idle: bool) -> BaseException | None:
+    """Wait for a signal, a failure, or the end of the work. Returns the failure."""
+    while not stop.wait(LOOK):
+        if (failure := daemon.failure()) is not None:
+            return failure
+        if until_idle and daemon.idle():
+            return None
+    return None
+
+
+def _drain(daemon: Daemon, failure: BaseException | None) -> None:
+    """Stop in order. What failed first is what is raised: a drain that fails after it is its consequence."""
+    try:
+        daemon.stop()
+    except StreamdError:
+        if failure is None:
+            raise
+    failure = failure or daemon.failure()
+    if failure is not None:
+        raise failure
+
+
+def _about(config: Config, url: str) -> Mapping[str, Any]:
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "group": config.group,
+        "worker": config.worker.name,
+        "pipelines": sorted(config.pipeline),
+        "config": digest(plain(config)),
+        "url": url,
+    }
+
+
+def _say(level: int, event: str, facts: Mapping[str, Any]) -> None:
+    log.log(level, event, extra={"facts": facts})
+
+
+def _needs_pinned_hashes(config: Config) -> bool:
+    """River's models may iterate over sets of strings, whose order changes with the hash seed."""
+    return any(pipeline.learner.get("kind") == "river" for pipeline in config.pipeline.values())
+
+
+def _pin_hashes() -> None:
+    """Start this process anew with a fixed hash seed; it keeps its process id."""
+    if sys.flags.hash_randomization and not sys.flags.ignore_environment:
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

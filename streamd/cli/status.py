@@ -1,0 +1,221 @@
+"""`streamd status`: what the running daemon shows, or else what the log and the store hold of it."""
+
+import http.client
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+from rich.table import Table
+
+from streamd import snapshot, wiring
+from streamd.cli.options import ConfigFile, Json, console, existing, load, print_json
+from streamd.config import Config, secret
+from streamd.errors import StreamdError
+from streamd.http.app import Pipelines
+from streamd.ports import LogClient, Store
+from streamd.restore import shard_name
+from streamd.views import EngineView, ShardView
+
+TIMEOUT = 3.0  # seconds
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is asked
+
+
+class SnapshotStatus(Struct, frozen=True):
+    """written: seconds since 1970."""
+
+    sequence: int
+    bytes: int
+    written: float
+
+
+class ShardStatus(Struct, frozen=True):
+    """waiting: records not yet processed, per input topic. positions: of the newest snapshot, when stopped."""
+
+    partition: int
+    phase: str
+    reason: str
+    sequence: int
+    waiting: Mapping[str, int]
+    positions: Mapping[str, int] | None
+    events: int | None
+    labels: int | None
+    pending: int | None
+    quality: Mapping[str, float]
+    snapshot: SnapshotStatus | None
+
+
+class PipelineStatus(Struct, frozen=True):
+    pipeline: str
+    ready: bool
+    reasons: Sequence[str]
+    shards: Sequence[ShardStatus]
+
+
+class Status(Struct, frozen=True):
+    """source: `daemon` if it runs and was asked; `store` if it does not: then as of the newest snapshots."""
+
+    source: Literal["daemon", "store"]
+    group: str
+    worker: str
+    pipelines: Sequence[PipelineStatus]
+
+
+def status(config: ConfigFile = None, json: Json = False) -> None:
+    """Show the pipelines: of the running daemon, or as its log and its snapshots hold them."""
+    loaded = load(config)
+    running = ask(loaded)
+    found = of_daemon(running) if running else at_rest(loaded)
+    if json:
+        print_json(found)
+    else:
+        _print(found)
+
+
+# --- a running daemon
+
+
+def ask(config: Config) -> Pipelines | None:
+    """What the daemon of this configuration shows; None if nothing, or another group's daemon, answers there.
+
+    Raises StreamdError if it refuses the token.
+    """
+    if not config.http.enabled or config.http.port == 0:
+        return None
+    token = secret(config.http.token_file, key="http.token_file")
+    host = ANYWHERE.get(config.http.host, config.http.host)
+    connection = http.client.HTTPConnection(host, config.http.port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", "/v1/pipelines", headers={"Authorization": f"Bearer {token}"} if token else {})
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    if answer.status == 401:
+        raise StreamdError(f"the daemon at {host}:{config.http.port} refuses the token of http.token_file")
+    return _shown(body, config)
+
+
+def _shown(body: bytes, config: Config) -> Pipelines | None:
+    try:
+        shown = msgspec.json.decode(body, type=Pipelines)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return shown if shown.group == config.group else None
+
+
+def of_daemon(shown: Pipelines) -> Status:
+    """The views of a running daemon, as status."""
+    pipelines = [
+        PipelineStatus(view.pipeline, view.ready, view.reasons, [_live(view, shard) for shard in view.shards])
+        for view in shown.pipelines
+    ]
+    return Status("daemon", shown.group, shown.worker, pipelines)
+
+
+def _live(view: EngineView, shard: ShardView) -> ShardStatus:
+    newest = shard.snapshot
+    return ShardStatus(
+        partition=shard.partition,
+        phase=shard.phase,
+        reason=shard.reason,
+        sequence=shard.sequence,
+        waiting={lag.topic: lag.records for lag in view.lag if lag.partition == shard.partition},
+        positions=None,
+        events=shard.counts.get("events", 0),
+        labels=shard.quality.labels,
+        pending=shard.pending,
+        quality=shard.quality.total,
+        snapshot=None if newest is None else SnapshotStatus(newest.sequence, newest.bytes, newest.written),
+    )
+
+
+# --- a daemon at rest
+
+
+def at_rest(config: Config) -> Status:
+    """What log and store hold. A daemon that was drained is exactly there; one that was killed goes on from its
+    journal, ahead of its newest snapshot."""
+    client, store = wiring.client(existing(config)), wiring.store(config)
+    try:
+        pipelines = [
+            PipelineStatus(name, False, ["not running"], list(_stored(config, name, client, store)))
+            for name in config.pipeline
+        ]
+    finally:
+        store.close()
+        client.close()
+    return Status("store", config.group, config.worker.name, pipelines)
+
+
+def _stored(config: Config, name: str, client: LogClient, store: Store) -> Iterator[ShardStatus]:
+    known = client.topics()
+    ends = {topic: client.ends(topic) for topic in config.pipeline[name].inputs if topic in known}
+    for partition in range(max((len(end) for end in ends.values()), default=0)):
+        newest, positions = _snapshot(store, shard_name(config.group, name, partition))
+        waiting = {
+            topic: end[partition][1] - max(positions.get(topic, 0), end[partition][0])
+            for topic, end in ends.items()
+            if partition < len(end)
+        }
+        yield ShardStatus(
+            partition=partition,
+            phase="stopped",
+            reason="" if newest else "no snapshot",
+            sequence=newest.sequence if newest else 0,
+            waiting=waiting,
+            positions=positions,
+            events=None,
+            labels=None,
+            pending=None,
+            quality={},
+            snapshot=newest,
+        )
+
+
+def _snapshot(store: Store, shard: str) -> tuple[SnapshotStatus | None, Mapping[str, int]]:
+    kept = store.list(shard)
+    if not kept:
+        return None, {}
+    raw, _ = store.load(shard, kept[0].sequence)
+    newest = SnapshotStatus(kept[0].sequence, kept[0].bytes, kept[0].written / 1000)
+    return newest, snapshot.read_manifest(raw).positions
+
+
+# --- for people
+
+
+def _print(found: Status) -> None:
+    out = console()
+    where = f"worker {found.worker}" if found.source == "daemon" else "not running; as of the newest snapshots"
+    out.print(f"group {found.group}, {where}")
+    for pipeline in found.pipelines:
+        reasons = f": {'; '.join(pipeline.reasons)}" if pipeline.reasons else ""
+        out.print(f"\n{pipeline.pipeline} is {'ready' if pipeline.ready else 'not ready'}{reasons}")
+        out.print(_table(pipeline.shards))
+
+
+def _table(shards: Sequence[ShardStatus]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("partition", "phase", "epochs", "waiting", "events", "labels", "pending", "quality", "snapshot"):
+        table.add_column(name, justify="left" if name in ("phase", "quality", "snapshot") else "right")
+    for shard in shards:
+        table.add_row(
+            str(shard.partition),
+            shard.phase,
+            f"{shard.sequence:,}",
+            f"{sum(shard.waiting.values()):,}",
+            *(("" if count is None else f"{count:,}") for count in (shard.events, shard.labels, shard.pending)),
+            ", ".join(f"{name} {value:.4g}" for name, value in shard.quality.items()),
+            _age(shard.snapshot),
+        )
+    return table
+
+
+def _age(newest: SnapshotStatus | None) -> str:
+    if newest is None:
+        return "none"
+    return f"epoch {newest.sequence:,}, {newest.bytes / 1024:,.0f} KB, {time.time() - newest.written:,.0f} s old"
