@@ -38,7 +38,8 @@ CREATE TABLE position (consumer TEXT NOT NULL, partition INTEGER NOT NULL, strea
     next INTEGER NOT NULL, committed INTEGER NOT NULL, PRIMARY KEY (consumer, partition, stream)) WITHOUT ROWID;
 CREATE INDEX position_of_stream ON position (stream);
 CREATE TABLE journal (name TEXT NOT NULL, partition INTEGER NOT NULL, sequence INTEGER NOT NULL,
-    checksum INTEGER NOT NULL, entry BLOB NOT NULL, PRIMARY KEY (name, partition, sequence));
+    written INTEGER NOT NULL, checksum INTEGER NOT NULL, entry BLOB NOT NULL,
+    PRIMARY KEY (name, partition, sequence));
 CREATE TABLE upload (number INTEGER PRIMARY KEY AUTOINCREMENT, shard TEXT NOT NULL);
 CREATE TABLE chunk (upload INTEGER NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (upload, number));

@@ -217,16 +217,16 @@ class SqliteLog:
             topics.create(self._file, name, self._partitions)
             self._know(name)
         outputs = topics.batch(epoch.outputs, lambda output: self._topics[output.topic])
+        now = int(time.time() * 1000)
         entries = [
-            (self._journal, shard.partition, shard.sequence, zlib.crc32(shard.entry), shard.entry)
+            (self._journal, shard.partition, shard.sequence, now, zlib.crc32(shard.entry), shard.entry)
             for shard in epoch.shards
         ]
-        now = int(time.time() * 1000)
         with self._file.write() as db:
             topics.append(db, outputs, now)
             for shard in epoch.shards:
                 self._move(shard, now)
-            db.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", entries)
+            db.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", entries)
         return {shard.partition: shard.sequence + 1 for shard in epoch.shards}
 
     def _move(self, shard: ShardEpoch, now: int) -> None:
@@ -261,13 +261,16 @@ class SqliteLog:
                 raise StateError(f"journal {self._journal} partition {partition}: entry {sequence} is {what}")
             yield JournalEntry(sequence, row[1], sequence)
 
-    def trim_journal(self, partition: int, below: int) -> None:
-        old = "SELECT sequence FROM journal WHERE name = :name AND partition = :partition AND sequence < :below"
+    def trim_journal(self, partition: int, below: int, before: int) -> None:
+        old = (
+            "SELECT sequence FROM journal WHERE name = :name AND partition = :partition"
+            " AND sequence < :below AND written < :before"
+        )
         bite = (
             "DELETE FROM journal WHERE name = :name AND partition = :partition"
             f" AND sequence IN ({old} ORDER BY sequence LIMIT {TRIM})"
         )
-        which = {"name": self._journal, "partition": partition, "below": below}
+        which = {"name": self._journal, "partition": partition, "below": below, "before": before}
         removed = TRIM
         while removed == TRIM:
             with self._file.write() as db:

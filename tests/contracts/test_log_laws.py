@@ -30,6 +30,8 @@ MURMUR2 = {
     b"abc": 479470107,
 }
 
+LATER = 4_000_000_000_000  # milliseconds since 1970: after every test
+
 
 def journal(log: Log, after: int, through: int, start: int = 0, partition: int = 0) -> list[tuple[int, bytes]]:
     return [(entry.sequence, entry.entry) for entry in log.journal(partition, start, after, through)]
@@ -384,12 +386,20 @@ def test_trimming_keeps_the_journal_from_there_on(world: World) -> None:
     topic = world.topic()
     log = world.started(topic)
     found = commit_each(log, topic, [b"%d" % i for i in range(1, 101)])
-    log.trim_journal(0, found[89])
+    log.trim_journal(0, found[89], before=LATER)
     assert journal(log, 90, 100, start=found[89]) == [(i, b"%d" % i) for i in range(91, 101)]
     assert journal(log, 90, 100) == [(i, b"%d" % i) for i in range(91, 101)]
-    log.trim_journal(0, found[89])
+    log.trim_journal(0, found[89], before=LATER)
     commit_each(log, topic, [b"more"], first=101)
     assert journal(log, 100, 101) == [(101, b"more")]
+
+
+def test_trimming_keeps_what_was_written_since(world: World) -> None:
+    topic = world.topic()
+    log = world.started(topic)
+    found = commit_each(log, topic, [b"one", b"two", b"three"])
+    log.trim_journal(0, found[2], before=1)
+    assert journal(log, 0, 3) == [(1, b"one"), (2, b"two"), (3, b"three")]
 
 
 # opening and closing

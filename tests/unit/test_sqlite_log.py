@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -331,18 +331,48 @@ def test_a_directory_that_does_not_exist_is_a_config_error(tmp_path: Path) -> No
         opened(tmp_path / "nowhere" / "log.db", "a")
 
 
-def test_damaged_pages_are_a_state_error_naming_the_file(path: Path, client: SqliteLogClient) -> None:
+def overwritten(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + Random(1).randbytes(200_000) + data[middle + 200_000 :]
+
+
+def cut_short(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+@pytest.mark.parametrize("damage", [overwritten, cut_short])
+def test_damaged_pages_are_a_state_error_naming_the_file(
+    path: Path, client: SqliteLogClient, damage: Callable[[bytes], bytes]
+) -> None:
     client.create("a", 1)
     client.append("a", [Output("", None, b"x" * 1000, i, 0) for i in range(2000)])
     client.close()
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 200_000] = Random(1).randbytes(200_000)
-    path.write_bytes(data)
-    log = opened(path, "a")
-    log.seek(0, {})
+    path.write_bytes(damage(path.read_bytes()))
+    log = SqliteLog(path, group="g", inputs=["a"], journal="j")
     with pytest.raises(StateError, match=r"log\.db"):
-        drain(log)
+        deliver_all(log)
     log.close(leave=False)
+
+
+def deliver_all(log: SqliteLog) -> list[Record]:
+    log.open()
+    log.poll(1, 0.0)
+    log.seek(0, {})
+    return drain(log)
+
+
+def test_a_file_at_its_largest_size_is_a_state_error_and_keeps_what_it_has(
+    path: Path, client: SqliteLogClient
+) -> None:
+    client.create("a", 1)
+    client.append("a", [record(0)])
+    file = SqliteFile(path)
+    file.db.execute("PRAGMA max_page_count = 40")
+    with pytest.raises(StateError, match="full"), file.write() as db:
+        db.execute("INSERT INTO record VALUES (7, 7, 0, NULL, ?, NULL)", (b"x" * 1_000_000,))
+    assert not file.db.in_transaction
+    file.close()
+    assert [r.key for r in client.read("a", 0, 0, 10)] == [b"0"]
 
 
 def test_a_record_missing_in_the_middle_is_a_state_error(path: Path, client: SqliteLogClient) -> None:
@@ -379,7 +409,9 @@ def test_trimmed_journal_entries_are_gone(path: Path, client: SqliteLogClient) -
     log = opened(path, "a")
     for sequence in range(1, 101):
         below = log.commit(epoch(sequence, {"a": 0}))[0]
-    log.trim_journal(0, below - 1)
+    log.trim_journal(0, below - 1, before=0)
+    assert len(list(log.journal(0, 0, 0, 100))) == 100
+    log.trim_journal(0, below - 1, before=int(time.time() * 1000) + 3_600_000)
     assert [e.sequence for e in log.journal(0, 0, 99, 100)] == [100]
     with pytest.raises(StateError, match="entry 99 is missing"):
         list(log.journal(0, 0, 98, 100))
