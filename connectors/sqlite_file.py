@@ -48,7 +48,7 @@ CREATE TABLE snapshot (shard TEXT NOT NULL, sequence INTEGER NOT NULL, upload IN
     PRIMARY KEY (shard, sequence));
 """
 
-BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 BROKEN = {
     sqlite3.SQLITE_FULL: "the disk is full, or the file reached its largest size; nothing was written",
     sqlite3.SQLITE_IOERR: "reading or writing the disk failed",
@@ -98,7 +98,9 @@ class SqliteFile:
             if self._value("SELECT count(*) FROM sqlite_master"):
                 raise StateError(f"{self.path} is a SQLite file, but not one of streamd's")
             self.db.execute(f"PRAGMA page_size = {PAGE}")
-            self.db.execute("PRAGMA journal_mode = WAL")
+            (mode,) = self.db.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise ConfigError("", f"{self.path}: this file system has no shared memory; use a local disk")
             marks = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
             self.db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {marks} COMMIT;")
 
