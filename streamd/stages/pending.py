@@ -148,7 +148,7 @@ class PendingLabels:
 
         def thaw() -> State:
             arrays = _table("waiting", waiting) | _table("closed", closed)
-            kept = [(event, entry.deadline, msgspec.to_builtins(entry.record)) for event, entry in early.items()]
+            kept = [(event, entry.deadline, entry.record) for event, entry in early.items()]
             arrays["early"] = np.frombuffer(msgspec.msgpack.encode(kept), np.uint8)
             return State(arrays, {})
 
