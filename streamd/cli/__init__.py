@@ -12,6 +12,7 @@ import typer
 
 from streamd import __version__
 from streamd.cli.check import check
+from streamd.cli.demo import demo
 from streamd.cli.init import init
 from streamd.cli.run import run
 from streamd.cli.send import send
@@ -25,7 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (run, check, init, send, tail, status):
+for verb in (run, check, init, send, tail, status, demo):
     app.command()(verb)
 
 
