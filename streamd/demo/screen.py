@@ -137,9 +137,10 @@ def _measures(figures: Figures) -> RenderableType:
 
 
 def _predictions(said: Sequence[Said]) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("id", "predicted", "p", "truth, later", "why"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
+    for name, width in (("id", 5), ("predicted", 9), ("p", 5), ("truth, later", 12)):
+        table.add_column(name, min_width=width, no_wrap=True)
+    table.add_column("why", ratio=1, no_wrap=True, overflow="ellipsis")
     for one in said:
         label = one.prediction.label or "?"
         p = one.prediction.p.get(label) if isinstance(one.prediction.p, dict) else None
