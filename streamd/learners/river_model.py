@@ -10,6 +10,10 @@ second; a third is a BadRecord. Probabilities are shared out over the classes kn
 names a class gives it 1, one that says nothing gives all the same. A label's weight reaches the models whose
 `learn_one` takes `w`; the others learn it once, whatever its weight, and not at all when that is 0. There are no
 reasons (`why` is empty). An exception raised by a model is a bug of the pair, and is not caught.
+
+Many river models make room for a feature when they are first asked about it. So that a question changes nothing,
+an event with a name the model has not learned with is predicted on a copy, which is slow and soon over. Models that
+draw at random or fill a cache in each prediction (`river.active`, for one) keep no such promise.
 """
 
 import contextlib
@@ -109,6 +113,7 @@ class _River:
         self._described, self._seed, self._key = model, seed, key
         self.classes = []
         self._types = FeatureTypes(max_features, max_features_per_event)
+        self._max_features = max_features
         self.reset()
         if not self._fits(self.model):
             raise ConfigError("model", f"{type(self.model).__name__} is not a {self.kind.__name__.lower()}")
@@ -117,6 +122,7 @@ class _River:
     def reset(self) -> None:
         """Make the model anew from its description; classes and the features' types are kept."""
         self.model = build(self._described, self._seed)
+        self._met: set[str] = set()  # names this model has learned with
 
     def steps(self) -> RiverSteps:
         return RiverSteps(self)
@@ -132,12 +138,13 @@ class _River:
     def state(self) -> State:
         array = np.frombuffer(dump(self.model, self._key), np.uint8)
         document = {"classes": list(self.classes), "types": self._types.document(), "river": river.__version__}
-        return State({"model": array}, document)
+        return State({"model": array}, {**document, "met": sorted(self._met)})
 
     def restore(self, state: State) -> None:
         try:
             array, version = state.arrays["model"], state.document["river"]
             classes, types = list(state.document["classes"]), [(n, k) for n, k in state.document["types"]]
+            met = set(state.document["met"])
         except (KeyError, TypeError, ValueError):
             raise StateError("this is not the state of a river model") from None
         try:
@@ -148,7 +155,7 @@ class _River:
             raise StateError(
                 f"the state is that of a {type(model).__name__}, not of a {type(self.model).__name__}"
             )
-        self.model, self.classes = model, classes
+        self.model, self.classes, self._met = model, classes, met
         self._types.restore(types)
 
     def _known(self) -> int:
@@ -161,6 +168,10 @@ class _River:
 
     def _predict(self, x: dict[str, Any], known: int) -> list[float]:
         """The prediction's columns."""
+        met = bool(self._met) and self._met.issuperset(x)
+        return self._answer(self.model if met else load(dump(self.model)), x, known)
+
+    def _answer(self, model: Any, x: dict[str, Any], known: int) -> list[float]:
         raise NotImplementedError
 
     def _fits(self, model: Any) -> bool:
@@ -172,6 +183,8 @@ class _River:
                 self.model.transform_one(x)
 
     def _learn(self, x: dict[str, Any], y: Any, weight: float) -> None:
+        if len(self._met) < self._max_features:
+            self._met.update(x)
         extra = {"w": weight} if self._weighted and weight != 1.0 else {}
         if isinstance(self.model, compose.Pipeline):
             with _observing(self.model):
@@ -210,23 +223,23 @@ class RiverClassifier(_River):
             self.classes.append(y)
         return y if self.model._multiclass else self.classes.index(y) == 1
 
-    def _predict(self, x: dict[str, Any], known: int) -> list[float]:
+    def _answer(self, model: Any, x: dict[str, Any], known: int) -> list[float]:
         if known == 0:
             return []
-        said = self._probabilities(x)
-        names: list[Any] = self.classes[:known] if self.model._multiclass else [False, True][:known]
+        said = self._probabilities(model, x)
+        names: list[Any] = self.classes[:known] if model._multiclass else [False, True][:known]
         p = [float(said.get(name, 0.0)) for name in names]
         total = sum(p)
         return [part / total for part in p] if total > 0.0 else [1.0 / known] * known
 
-    def _probabilities(self, x: dict[str, Any]) -> Mapping[Any, float]:
+    def _probabilities(self, model: Any, x: dict[str, Any]) -> Mapping[Any, float]:
         if not self._names_only:
             try:
-                said: Mapping[Any, float] = self.model.predict_proba_one(x)
+                said: Mapping[Any, float] = model.predict_proba_one(x)
                 return said
             except NotImplementedError:
                 self._names_only = True
-        return {self.model.predict_one(x): 1.0}
+        return {model.predict_one(x): 1.0}
 
 
 class RiverRegressor(_River):
@@ -243,8 +256,8 @@ class RiverRegressor(_River):
     def _target(self, y: Any) -> float:
         return check_number("label", y)
 
-    def _predict(self, x: dict[str, Any], known: int) -> list[float]:
-        return [float(self.model.predict_one(x))]
+    def _answer(self, model: Any, x: dict[str, Any], known: int) -> list[float]:
+        return [float(model.predict_one(x))]
 
 
 @contextlib.contextmanager
