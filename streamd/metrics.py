@@ -68,7 +68,7 @@ TABLE: Mapping[str, Row] = {
     ),
     "streamd_dead_letters": Row("counter", (*SHARD, "outcome"), "Dead letters: whole records, or only labels."),
     "streamd_ticks": Row("counter", SHARD, "Moments at which event time moved on without a record."),
-    "streamd_shard_count": Row("counter", (*SHARD, "name"), "Counts of a shard that have no metric of their own."),
+    "streamd_other_counts": Row("counter", (*SHARD, "name"), "Counts that have no metric of their own."),
     "streamd_pending_events": Row("gauge", SHARD, "Events waiting for their label."),
     "streamd_pending_bytes": Row("gauge", SHARD, "Bytes of the events waiting for their label."),
     "streamd_early_labels": Row("gauge", SHARD, "Labels waiting for their event."),
@@ -103,13 +103,12 @@ COUNTS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "dead_letters": (("streamd_dead_letters", ("record",)),),
     "ticks": (("streamd_ticks", ()),),
 }
-"""A shard's count -> where it is added. A name that is not here appears under `streamd_shard_count_total`."""
+"""A shard's count -> where it is added. A name that is not here appears under `streamd_other_counts_total`."""
 
 NOT_EXPORTED: Mapping[str, str] = {
     "EngineView.reasons": "sentences: /readyz",
     "ShardView.reason": "a sentence: /readyz",
     "ShardView.digest": "changes with every snapshot: /v1/pipelines",
-    "ShardView.counts.labels": "the labels learned, which are exported",
 }
 """What a view holds and no metric shows, and where it is to be found."""
 
@@ -239,9 +238,7 @@ def _shard(families: _Families, labels: tuple[str, ...], shard: ShardView) -> No
 def _counts(labels: tuple[str, ...], counts: Mapping[str, int]) -> Iterator[Sample]:
     sums: dict[tuple[str, tuple[str, ...]], int] = {}
     for name, count in counts.items():
-        if f"ShardView.counts.{name}" in NOT_EXPORTED:
-            continue
-        for metric, outcome in COUNTS.get(name, (("streamd_shard_count", (name,)),)):
+        for metric, outcome in COUNTS.get(name, (("streamd_other_counts", (name,)),)):
             place = (metric, (*labels, *outcome))
             sums[place] = sums.get(place, 0) + count
     return ((metric, place, total) for (metric, place), total in sums.items())

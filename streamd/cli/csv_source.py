@@ -123,7 +123,7 @@ def _table(source: Input, delimiter: str) -> Iterator[list[str]]:
 
 
 def _types(source: Input, names: Sequence[str], columns: Columns) -> dict[str, Kind]:
-    """As forced; else number or boolean if every cell of the file is a finite number, true or false; else string."""
+    """As forced; else number or boolean if every cell of the column is one, or string."""
     possible: dict[str, set[Kind]] = {name: {"number", "boolean"} for name in names}
     filled: set[str] = set()
     for row, cells in enumerate(_rows(source, columns.delimiter, len(names)), 1):

@@ -1,0 +1,225 @@
+"""The HTTP side, over a real socket: health, metrics, views, the token, the address."""
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from engine_views import ENGINE, SHARD
+from msgspec.structs import replace
+
+from streamd.config import Config, Http, Worker, parse
+from streamd.errors import ConfigError, Transient
+from streamd.http.app import readiness
+from streamd.http.server import HttpServer
+from streamd.views import EngineView
+
+PIPELINE = '[pipeline.adult]\ntask = "classify"\nevents = "people"\nlearner = {kind = "linear"}\n'
+
+
+class Shown:
+    """What the server is to show; the test changes it."""
+
+    def __init__(self) -> None:
+        self.views: list[EngineView] = [ENGINE]
+        self.dead = ""
+
+
+class Answer:
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.type = response.headers["content-type"]
+        self.headers = response.headers
+        self.text = response.read().decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+def configured(**keys: Any) -> Config:
+    http_keys = Http(port=0, **keys)
+    return replace(parse(PIPELINE), http=http_keys, worker=Worker(name="w7"))
+
+
+def get(server: HttpServer, path: str, **headers: str) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.request("GET", path, headers=headers)
+        return Answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def shown() -> Shown:
+    return Shown()
+
+
+Start = Callable[[Config], HttpServer]
+
+
+@pytest.fixture
+def start(shown: Shown) -> Iterator[Start]:
+    servers = []
+
+    def make(config: Config) -> HttpServer:
+        server = HttpServer(config, "c0ffee", lambda: shown.views, lambda: shown.dead)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def server(start: Start) -> HttpServer:
+    return start(configured())
+
+
+def test_livez_is_200_until_there_is_a_reason(server: HttpServer, shown: Shown) -> None:
+    assert get(server, "/livez").status == 200
+    shown.dead = "adult: no progress"
+    answer = get(server, "/livez")
+    assert (answer.status, answer.text) == (503, "adult: no progress\n")
+
+
+def test_readyz_gives_the_reasons(server: HttpServer, shown: Shown) -> None:
+    assert get(server, "/readyz").status == 200
+    shown.views = [replace(ENGINE, ready=False, reasons=("partition 1: being restored",))]
+    answer = get(server, "/readyz")
+    assert (answer.status, answer.json["ready"]) == (503, False)
+    assert answer.json["pipelines"]["adult"]["reasons"] == ["partition 1: being restored"]
+    assert answer.json["pipelines"]["adult"]["lag_records"] == 9
+
+
+def test_readiness_is_that_of_every_pipeline() -> None:
+    waiting = replace(ENGINE, pipeline="b", ready=False, reasons=("not yet",))
+    found = readiness([ENGINE, waiting], ENGINE.last_epoch + 3)
+    assert not found.ready
+    assert found.pipelines["adult"].ready
+    assert found.pipelines["b"].reasons == ("not yet",)
+    assert found.pipelines["b"].last_epoch_age == 3
+    assert readiness([ENGINE], 0).ready
+    assert not readiness([], 0).ready
+
+
+def test_readiness_says_what_is_assigned_and_what_is_restored() -> None:
+    shards = (SHARD, replace(SHARD, partition=2, phase="restoring"), replace(SHARD, partition=3, phase="paused"))
+    found = readiness([replace(ENGINE, shards=shards)], 0).pipelines["adult"]
+    assert (found.assigned, found.restored) == ([1, 2, 3], [1])
+
+
+def test_metrics_speak_the_scrapers_format(server: HttpServer) -> None:
+    plain = get(server, "/metrics")
+    assert plain.type.startswith("text/plain")
+    assert 'streamd_epochs_total{pipeline="adult"} 10.0' in plain.text
+    newer = get(server, "/metrics", accept="application/openmetrics-text; version=1.0.0")
+    assert newer.type.startswith("application/openmetrics-text")
+    assert newer.text.endswith("# EOF\n")
+
+
+def test_pipelines_are_the_views(server: HttpServer) -> None:
+    every = get(server, "/v1/pipelines").json
+    assert (every["group"], every["worker"]) == ("streamd", "w7")
+    one = get(server, "/v1/pipelines/adult")
+    assert msgspec.json.decode(one.text, type=EngineView) == ENGINE
+    assert every["pipelines"] == [one.json]
+
+
+def test_what_is_not_there_is_404_with_a_sentence(server: HttpServer) -> None:
+    answer = get(server, "/v1/pipelines/nobody")
+    assert (answer.status, answer.json) == (404, {"error": "there is no pipeline nobody here"})
+    assert get(server, "/elsewhere").status == 404
+
+
+def test_the_page_escapes_what_it_shows(server: HttpServer, shown: Shown) -> None:
+    shown.views = [replace(ENGINE, model="<script>", ready=False, reasons=("a < b",))]
+    answer = get(server, "/")
+    assert answer.status == 200
+    assert "<script>" not in answer.text
+    assert "a &lt; b" in answer.text
+    assert "0.75" in answer.text
+    assert "script" not in answer.headers["content-security-policy"]
+
+
+def test_the_page_of_a_daemon_that_has_just_started(server: HttpServer, shown: Shown) -> None:
+    shown.views = []
+    assert get(server, "/").status == 200
+
+
+@pytest.fixture
+def guarded(start: Start, tmp_path: Path) -> HttpServer:
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    return start(configured(token_file=str(token)))
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/v1/pipelines", "/v1/pipelines/adult", "/nowhere"])
+def test_with_a_token_every_route_needs_it(guarded: HttpServer, path: str) -> None:
+    for headers in (
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "s3cret"},
+        {"authorization": "Bearer "},
+    ):
+        answer = get(guarded, path, **headers)
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert get(guarded, path, authorization="Bearer s3cret").status in (200, 404)
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_probes_need_no_token(guarded: HttpServer, path: str) -> None:
+    assert get(guarded, path).status == 200
+
+
+def test_an_empty_or_missing_token_is_refused_with_its_key(tmp_path: Path, shown: Shown) -> None:
+    (tmp_path / "empty").write_text(" \n")
+    for name in ("empty", "missing"):
+        config = configured(token_file=str(tmp_path / name))
+        with pytest.raises(ConfigError, match=r"http\.token_file"):
+            HttpServer(config, "", lambda: shown.views, lambda: "")
+
+
+def test_a_port_in_use_is_try_again(server: HttpServer, shown: Shown) -> None:
+    config = replace(configured(), http=Http(port=server.port))
+    with pytest.raises(Transient, match=rf"127\.0\.0\.1:{server.port} is in use"):
+        HttpServer(config, "", lambda: shown.views, lambda: "")
+
+
+def test_an_address_of_another_machine_is_refused(shown: Shown) -> None:
+    config = configured(host="192.0.2.1")
+    with pytest.raises(ConfigError, match=r"http\.host"):
+        HttpServer(config, "", lambda: shown.views, lambda: "")
+
+
+def test_a_stopped_server_gives_its_port_back(shown: Shown) -> None:
+    server = HttpServer(configured(), "", lambda: shown.views, lambda: "")
+    port = server.port
+    server.start()
+    assert get(server, "/livez").status == 200
+    server.stop()
+    with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
+        probe.connect(("127.0.0.1", port))
+
+
+def test_a_server_that_never_started_can_be_stopped(shown: Shown) -> None:
+    HttpServer(configured(), "", lambda: shown.views, lambda: "").stop()
+
+
+def test_the_server_logs_nothing_of_its_own(server: HttpServer, capfd: pytest.CaptureFixture[str]) -> None:
+    get(server, "/livez")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_ages_are_never_negative() -> None:
+    assert readiness([ENGINE], time.time()).pipelines["adult"].last_epoch_age > 0
+    assert readiness([ENGINE], 0.0).pipelines["adult"].last_epoch_age == 0
