@@ -4,11 +4,11 @@ Admitted are classes of river (not its readers of files and networks), container
 library, numpy's arrays and generators, and the few functions with which those put themselves together. Everything
 else is a StateError before it is called. With a key the bytes carry an HMAC-SHA256, checked before they are read.
 
-Two objects in the same state give the same bytes, whichever of their strings happen to be one object: strings, and
-frozen sets of strings, go into a table beside the pickle, by value; and the generators which river's distributions
-without a seed hold, and no model draws from, become one. What remains is Python's own limit: the order
-of a mutable set of strings follows the hash seed and its history, so models that iterate over one are reproduced
-only as far as that goes (`run` pins the seed).
+Two objects in the same state give the same bytes. Strings, and sets of strings or integers, go into a table beside
+the pickle by their value, so neither which strings are one object nor the order of a set matters; and the
+generators which river's distributions without a seed hold, and no model draws from, become one. What remains is
+Python's own limit: a set that was restored may be iterated in another order, so a model whose predictions depend on
+that order is not reproduced bit for bit.
 """
 
 import hmac
@@ -82,8 +82,22 @@ class Sealed(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
+class Frozen(msgspec.Struct, frozen=True, tag=True):
+    members: list[str | int]
+
+    def value(self) -> frozenset[str | int]:
+        return frozenset(self.members)
+
+
+class Loose(msgspec.Struct, frozen=True, tag=True):
+    members: list[str | int]
+
+    def value(self) -> set[str | int]:
+        return set(self.members)
+
+
 class Body(msgspec.Struct, frozen=True, array_like=True):
-    strings: list[str | list[str]]  # a list stands for a frozen set
+    table: list[str | Frozen | Loose]
     pickle: bytes
 
 
@@ -92,7 +106,7 @@ def dump(thing: Any, key: bytes | None = None) -> bytes:
     file = io.BytesIO()
     pickler = _Pickler(file, protocol=5)
     pickler.dump(thing)
-    body = msgspec.msgpack.encode(Body(list(pickler.table), file.getvalue()))
+    body = msgspec.msgpack.encode(Body(pickler.table, file.getvalue()))
     return msgspec.msgpack.encode(Sealed(_seal(body, key), body))
 
 
@@ -121,18 +135,27 @@ class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)
         self.places: dict[Any, int] = {}
-        self.table: list[str | list[str]] = []
+        self.table: list[str | Frozen | Loose] = []
+        self.kept: list[Any] = []  # alive until the end, so that no two share an id
         self.unseeded = random.Random(0)
 
     def persistent_id(self, thing: Any) -> int | None:
         kind = type(thing)
-        if kind is str or (kind is frozenset and all(type(part) is str for part in thing)):
-            place = self.places.get(thing)
-            if place is None:
-                place = self.places[thing] = len(self.table)
-                self.table.append(thing if kind is str else sorted(thing))
-            return place
+        if kind is str:
+            return self._place(thing, thing)
+        if kind is frozenset and _plain(thing):
+            return self._place(thing, Frozen(sorted(thing)))
+        if kind is set and _plain(thing):
+            self.kept.append(thing)
+            return self._place(id(thing), Loose(sorted(thing)))  # by identity: who shares it, shares it again
         return None
+
+    def _place(self, name: Any, entry: "str | Frozen | Loose") -> int:
+        place = self.places.get(name)
+        if place is None:
+            place = self.places[name] = len(self.table)
+            self.table.append(entry)
+        return place
 
     def reducer_override(self, thing: Any) -> Any:
         if not isinstance(thing, Distribution) or thing.seed is not None or not hasattr(thing, "_rng"):
@@ -144,7 +167,7 @@ class _Pickler(pickle.Pickler):
 class _Unpickler(pickle.Unpickler):
     def __init__(self, body: Body) -> None:
         super().__init__(io.BytesIO(body.pickle))
-        self.table = [entry if isinstance(entry, str) else frozenset(entry) for entry in body.strings]
+        self.table = [entry if isinstance(entry, str) else entry.value() for entry in body.table]
 
     def persistent_load(self, place: Any) -> Any:
         return self.table[place]
@@ -159,6 +182,12 @@ class _Unpickler(pickle.Unpickler):
             if isinstance(found, type) and found.__module__.startswith("river."):
                 return found
         raise pickle.UnpicklingError(f"{module}.{name} is not admitted")
+
+
+def _plain(members: Any) -> bool:
+    """All strings or all integers that msgpack can hold."""
+    kinds = {type(member) for member in members}
+    return kinds <= {str} or (kinds <= {int} and all(-(1 << 63) <= member < 1 << 63 for member in members))
 
 
 def _method(owner: Any, name: str) -> MethodType:

@@ -12,8 +12,8 @@ names a class gives it 1, one that says nothing gives all the same. A label's we
 reasons (`why` is empty). An exception raised by a model is a bug of the pair, and is not caught.
 
 Many river models make room for a feature when they are first asked about it. So that a question changes nothing,
-an event with a name the model has not learned with is predicted on a copy, which is slow and soon over. Models that
-draw at random or fill a cache in each prediction (`river.active`, for one) keep no such promise.
+an event with a name the model has not learned with is predicted on a copy, which is slow and soon over. Models
+that draw at random or fill a cache in each prediction (`river.active`, for one) keep no such promise.
 """
 
 import contextlib

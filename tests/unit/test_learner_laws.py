@@ -1,0 +1,416 @@
+"""The laws of `streamd.learners`, over every learner there is. A new learner is one line in `LEARNERS`."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamd import snapshot
+from streamd.errors import BadRecord
+from streamd.learners import Learner
+from streamd.learners.linear import LinearClassifier, LinearRegressor
+from streamd.learners.river_model import RiverClassifier, RiverRegressor
+from streamd.snapshot import State, digest
+
+laws = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+
+NUMBERS = st.floats(-1000, 1000) | st.integers(-9, 9)
+FEATURES = st.fixed_dictionaries(
+    {},
+    optional={
+        "age": NUMBERS,
+        "hours": NUMBERS | st.none(),
+        "constant": st.just(7.0),
+        "member": st.booleans(),
+        "colour": st.sampled_from(["red", "green", "blue"]),
+        "town": st.text(max_size=3),
+    },
+)
+ONLY_NUMBERS = st.fixed_dictionaries({"age": NUMBERS}, optional={"hours": NUMBERS, "length": NUMBERS | st.none()})
+MANY_CLASSES = st.sampled_from(["low", "middle", "high"])
+TWO_CLASSES = st.sampled_from(["no", "yes"])
+VALUES = st.floats(-100, 100) | st.integers(-9, 9)
+SCALED = "river.preprocessing.StandardScaler"
+
+
+class Case(NamedTuple):
+    make: Callable[[], Learner]
+    events: st.SearchStrategy[Any]
+    labels: st.SearchStrategy[Any]
+    most_classes: int | None = None  # above it a label is refused
+
+
+LEARNERS = {
+    "linear softmax": Case(lambda: LinearClassifier(max_classes=4), FEATURES, MANY_CLASSES, 4),
+    "linear logistic sgd": Case(
+        lambda: LinearClassifier(loss="logistic", optimizer="sgd", eta=0.05, l2=0.01), FEATURES, TWO_CLASSES, 2
+    ),
+    "linear full index": Case(lambda: LinearClassifier(max_features=3), FEATURES, MANY_CLASSES),
+    "linear hashed": Case(lambda: LinearClassifier(features="hashed", bits=3), FEATURES, MANY_CLASSES),
+    "linear raw": Case(lambda: LinearClassifier(standardise=False, optimizer="sgd"), FEATURES, MANY_CLASSES),
+    "linear squared": Case(lambda: LinearRegressor(), FEATURES, VALUES),
+    "linear huber raw": Case(lambda: LinearRegressor(loss="huber", standardise=False), FEATURES, VALUES),
+    "river logistic": Case(
+        lambda: RiverClassifier([SCALED, "river.linear_model.LogisticRegression"]), ONLY_NUMBERS, TWO_CLASSES, 2
+    ),
+    "river tree": Case(
+        lambda: RiverClassifier(
+            {"path": "river.tree.HoeffdingAdaptiveTreeClassifier", "params": {"grace_period": 5, "max_depth": 3}},
+            max_classes=4,
+        ),
+        FEATURES,
+        MANY_CLASSES,
+        4,
+    ),
+    "river names only": Case(lambda: RiverClassifier("river.linear_model.Perceptron"), ONLY_NUMBERS, TWO_CLASSES),
+    "river regression": Case(
+        lambda: RiverRegressor([SCALED, "river.linear_model.LinearRegression"]), ONLY_NUMBERS, VALUES
+    ),
+    "river forest": Case(
+        lambda: RiverRegressor(
+            {"path": "river.forest.ARFRegressor", "params": {"n_models": 2, "grace_period": 5}}
+        ),
+        ONLY_NUMBERS,
+        VALUES,
+    ),
+}
+
+every_learner = pytest.mark.parametrize("case", LEARNERS.values(), ids=LEARNERS.keys())
+
+
+class Event(NamedTuple):
+    x: Any
+    y: Any
+    delay: int | None  # the label comes after so many further events; None: never
+    weight: float
+
+
+class Told(NamedTuple):
+    """What was answered about an event."""
+
+    memo: bytes
+    why: Any
+
+
+def streams(case: Case) -> st.SearchStrategy[list[Event]]:
+    delays = st.sampled_from([0, 0, 0, 1, 4, None])
+    weights = st.sampled_from([1.0, 1.0, 1.0, 0.5, 2.0, 0.0])
+    return st.lists(st.builds(Event, case.events, case.labels, delays, weights), max_size=30)
+
+
+def due(events: Sequence[Event], i: int) -> list[int]:
+    """The events whose label comes right after event i."""
+    return [j for j in range(i + 1) if events[j].delay is not None and j + events[j].delay == i]
+
+
+def live(learner: Learner, events: Sequence[Event], cuts: Iterable[int] = (), start: int = 0) -> list[Told]:
+    """Predict, observe and learn as the daemon does; `cuts` are the events before which a run ends."""
+    told: list[Told] = []
+    return resume(learner, events, told, start, frozenset(cuts))
+
+
+def resume(
+    learner: Learner, events: Sequence[Event], told: list[Told], start: int, cuts: frozenset[int]
+) -> list[Told]:
+    steps, first = learner.steps(), start
+    for i in range(start, len(events)):
+        if i in cuts:
+            told = finish(steps, told, i - first)
+            steps, first = learner.steps(), i
+        row = steps.row(events[i].x)
+        steps.predict(row)
+        steps.observe(row)
+        for j in due(events, i):
+            seen = j - first if j >= first else told[j].memo
+            steps.learn(steps.row(events[j].x), events[j].y, seen, events[j].weight)
+    return finish(steps, told, len(events) - first)
+
+
+def finish(steps: Any, told: list[Told], n: int) -> list[Told]:
+    predictions = steps.execute()
+    return told + [Told(predictions.memo(i), predictions.why(i)) for i in range(n)]
+
+
+def through_bytes(state: State) -> State:
+    """As a snapshot that was stored and loaded."""
+    entries, document, chunks = snapshot.encode(state)
+    manifest = snapshot.Manifest(
+        snapshot.FORMAT, "s", "p", "m", {}, {}, 1, {}, 1, 0, entries, document, digest(state)
+    )
+    return snapshot.decode(manifest, chunks)
+
+
+@every_learner
+@laws
+@given(data=st.data())
+def test_to_predict_and_to_peek_change_nothing(case: Case, data: st.DataObject) -> None:
+    learner = case.make()
+    live(learner, data.draw(streams(case)))
+    before, x = digest(learner.state()), data.draw(case.events)
+
+    p, why = learner.peek(x)
+    steps = learner.steps()
+    steps.predict(steps.row(x))
+    predictions = steps.execute()
+
+    assert digest(learner.state()) == before
+    assert p.tobytes() == predictions.memo(0)
+    assert why == predictions.why(0)
+
+
+@every_learner
+@laws
+@given(data=st.data())
+def test_where_the_stream_is_cut_into_runs_does_not_matter(case: Case, data: st.DataObject) -> None:
+    events = data.draw(streams(case))
+    whole, cut, single = case.make(), case.make(), case.make()
+
+    told = live(whole, events)
+    told_cut = live(cut, events, data.draw(st.sets(st.integers(0, 30))))
+    told_single = live(single, events, range(31))
+
+    assert told == told_cut == told_single
+    assert digest(whole.state()) == digest(cut.state()) == digest(single.state())
+
+
+@every_learner
+@laws
+@given(data=st.data())
+def test_a_snapshot_in_the_middle_continues_identically(case: Case, data: st.DataObject) -> None:
+    events = data.draw(streams(case))
+    middle = data.draw(st.integers(0, len(events)))
+    whole, first, second = case.make(), case.make(), case.make()
+    told = live(whole, events, [middle])
+
+    half = live(first, events[:middle])
+    second.restore(through_bytes(first.state()))
+    restored = digest(second.state())
+    continued = resume(second, events, half, middle, frozenset())
+
+    assert restored == digest(first.state())
+    assert continued == told
+    assert digest(second.state()) == digest(whole.state())
+
+
+@every_learner
+@laws
+@given(data=st.data())
+def test_a_replay_without_predictions_gives_the_same_state(case: Case, data: st.DataObject) -> None:
+    events = data.draw(streams(case))
+    learner, replayed = case.make(), case.make()
+    told = live(learner, events)
+
+    steps = replayed.steps()
+    for i, event in enumerate(events):
+        steps.observe(steps.row(event.x))
+        for j in due(events, i):
+            steps.learn(steps.row(events[j].x), events[j].y, told[j].memo, events[j].weight)
+    steps.execute()
+
+    assert digest(replayed.state()) == digest(learner.state())
+
+
+@every_learner
+@laws
+@given(data=st.data())
+def test_predictions_are_probabilities_or_finite_values(case: Case, data: st.DataObject) -> None:
+    learner = case.make()
+
+    told = live(learner, data.draw(streams(case)))
+
+    for prediction in told:
+        p = learner.probabilities(prediction.memo)
+        assert np.isfinite(p).all()
+        if learner.classes:
+            assert len(p) <= len(learner.classes)
+            assert not len(p) or (abs(p.sum() - 1) < 1e-9 and p.min() >= 0)
+
+
+BAD_FEATURES = {
+    "nan": {"age": float("nan")},
+    "infinity": {"age": float("inf")},
+    "too large": {"age": 1e200},
+    "too large an integer": {"age": 10**400},
+    "a number that was a string": {"age": "old"},
+    "a number that was a boolean": {"age": True},
+    "a list": {"other": [1.0]},
+    "an object": {"other": {"deep": 1.0}},
+    "a long name": {"n" * 300: 1.0},
+    "a long category": {"other": "c" * 300},
+    "not Unicode": {"other": "\ud800"},
+    "too many": {f"f{i}": 1.0 for i in range(1001)},
+    "not an object": [1.0],
+    "none at all": None,
+    "good ones before a bad one": {"fresh": 1.0, "age": float("nan")},
+}
+remembers_types = {name: case for name, case in LEARNERS.items() if name != "linear hashed"}
+
+
+@pytest.mark.parametrize("case", remembers_types.values(), ids=remembers_types.keys())
+@pytest.mark.parametrize("bad", BAD_FEATURES.values(), ids=BAD_FEATURES.keys())
+def test_features_that_do_not_fit_are_refused_and_change_nothing(case: Case, bad: Any) -> None:
+    learner = case.make()
+    steps = learner.steps()
+    row = steps.row({"age": 30.0})
+    steps.observe(row)
+    steps.execute()
+    before = digest(learner.state())
+
+    steps = learner.steps()
+    with pytest.raises(BadRecord):
+        steps.row(bad)
+    with pytest.raises(BadRecord):
+        learner.peek(bad)
+    steps.predict(steps.row({"age": 31.0}))
+    steps.execute()
+
+    assert digest(learner.state()) == before
+
+
+@every_learner
+def test_labels_that_do_not_fit_are_refused_and_change_nothing(case: Case) -> None:
+    learner = case.make()
+    steps = learner.steps()
+    row = steps.row({"age": 30.0})
+    steps.predict(row)
+    steps.observe(row)
+    good, bad = ("a", 1.0) if is_classifier(learner) else (1.0, "a")
+    steps.learn(row, good, 0)
+    memo = steps.execute().memo(0)
+    before = digest(learner.state())
+
+    steps = learner.steps()
+    row = steps.row({"age": 30.0})
+    for y in (bad, True, None, [], float("nan"), float("inf"), 10**400, "n" * 300):
+        with pytest.raises(BadRecord):
+            steps.learn(row, y, memo)
+        with pytest.raises(BadRecord):
+            steps.correct(row, good, y, memo)
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(BadRecord):
+            steps.learn(row, good, memo, weight)
+    steps.execute()
+
+    assert digest(learner.state()) == before
+
+
+def is_classifier(learner: Learner) -> bool:
+    return isinstance(learner, LinearClassifier | RiverClassifier)
+
+
+with_bound = {name: case for name, case in LEARNERS.items() if case.most_classes is not None}
+
+
+@pytest.mark.parametrize("case", with_bound.values(), ids=with_bound.keys())
+def test_one_class_too_many_is_refused_and_changes_nothing(case: Case) -> None:
+    learner = case.make()
+    steps = learner.steps()
+    row = steps.row({"age": 30.0})
+    assert case.most_classes is not None
+    for i in range(case.most_classes):
+        steps.learn(row, f"class {i}", b"")
+    steps.execute()
+    before = digest(learner.state())
+
+    steps = learner.steps()
+    with pytest.raises(BadRecord):
+        steps.learn(steps.row({"age": 30.0}), "one more", b"")
+    steps.execute()
+
+    assert digest(learner.state()) == before
+    assert list(learner.classes) == [f"class {i}" for i in range(case.most_classes)]
+
+
+classifiers = {name: case for name, case in LEARNERS.items() if is_classifier(case.make())}
+
+
+@pytest.mark.parametrize("case", classifiers.values(), ids=classifiers.keys())
+def test_a_prediction_knows_the_classes_learned_before_it(case: Case) -> None:
+    steps = case.make().steps()
+    row = steps.row({"age": 1.0})
+    steps.predict(row)
+    steps.observe(row)
+    steps.learn(row, "yes", 0)
+    steps.predict(row)
+    steps.learn(row, "no", 1)
+    steps.predict(row)
+
+    predictions = steps.execute()
+
+    assert predictions.known.tolist() == [0, 1, 2]
+    assert predictions.values.shape == (3, 2)
+    assert predictions.values[0].tolist() == [0.0, 0.0]
+    assert predictions.values[1].tolist() == [1.0, 0.0]
+    assert predictions.memo(0) == b""
+
+
+@every_learner
+@laws
+@given(data=st.data())
+def test_after_a_reset_nothing_is_left_but_the_places(case: Case, data: st.DataObject) -> None:
+    learner, again = case.make(), case.make()
+    events = data.draw(streams(case))
+    live(learner, events)
+    classes = list(learner.classes)
+
+    learner.reset()
+    once = live(learner, events)
+    learner.reset()
+    twice = live(learner, events)
+
+    assert list(learner.classes) == classes
+    assert once == twice
+    again.restore(through_bytes(learner.state()))
+    assert digest(again.state()) == digest(learner.state())
+
+
+@every_learner
+@laws
+@given(data=st.data())
+def test_a_label_of_weight_0_teaches_nothing(case: Case, data: st.DataObject) -> None:
+    learner = case.make()
+    events = data.draw(streams(case))
+    live(learner, events)
+    x, y = data.draw(case.events), data.draw(case.labels)
+    if is_classifier(learner) and y not in learner.classes:
+        return  # a new class gets its column, whatever the weight
+    steps = learner.steps()
+    steps.observe(steps.row(x))
+    steps.execute()
+    before = digest(learner.state())
+
+    steps = learner.steps()
+    steps.learn(steps.row(x), y, b"", 0.0)
+    steps.execute()
+
+    assert digest(learner.state()) == before
+
+
+@every_learner
+def test_an_empty_run_is_a_run(case: Case) -> None:
+    learner = case.make()
+    before = digest(learner.state())
+
+    predictions = learner.steps().execute()
+
+    assert len(predictions.values) == len(predictions.known) == 0
+    assert digest(learner.state()) == before
+
+
+@every_learner
+def test_names_and_classes_beyond_any_number_do_not_make_the_state_grow_without_end(case: Case) -> None:
+    """Features appear for ever; what is kept is bounded by the learner's own declaration."""
+    learner = case.make()
+    if not isinstance(learner, LinearClassifier | LinearRegressor) or learner.max_features > 8:
+        pytest.skip("its declared bound is far above what a test wants to fill")
+    for i in range(50):
+        live(learner, [Event({f"feature {i}": 1.0, "town": f"town {i}"}, "a", 0, 1.0)])
+    full = {name: array.nbytes for name, array in learner.state().arrays.items()}
+
+    for i in range(50, 100):
+        live(learner, [Event({f"feature {i}": 1.0, "town": f"town {i}"}, "a", 0, 1.0)])
+
+    assert {name: array.nbytes for name, array in learner.state().arrays.items()} == full
