@@ -109,6 +109,9 @@ class SnapshotKeys(Keys, frozen=True):
         Duration,
         Meta(description="the journal below the oldest kept snapshot stays this long, for replay and audit"),
     ] = Duration(7 * 86400)
+    key_file: Annotated[
+        str, Meta(description="a file with the key that signs the pickled parts (river models); default: unsigned")
+    ] = ""
 
 
 class Http(Keys, frozen=True):
@@ -247,10 +250,13 @@ def resolve(config: Config, folder: Path) -> Config:
     if not worker.name:
         worker = msgspec.structs.replace(worker, name=f"{socket.gethostname()}-0")
     store = msgspec.structs.replace(config.store, path=where)
-    http = config.http
-    if http.token_file:
-        http = msgspec.structs.replace(http, token_file=str((folder / http.token_file).resolve()))
-    return msgspec.structs.replace(config, log=log, store=store, worker=worker, http=http)
+    http = msgspec.structs.replace(config.http, token_file=_absolute(config.http.token_file, folder))
+    snapshot = msgspec.structs.replace(config.snapshot, key_file=_absolute(config.snapshot.key_file, folder))
+    return msgspec.structs.replace(config, log=log, store=store, worker=worker, http=http, snapshot=snapshot)
+
+
+def _absolute(path: str, folder: Path) -> str:
+    return str((folder / path).resolve()) if path else ""
 
 
 def convert(value: Any, kind: type[T], key: str) -> T:

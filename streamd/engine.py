@@ -79,13 +79,13 @@ class Engine:
                     self._void(failure)
             self._drain()
         finally:
-            self._sight.ended()
+            self._release()
 
     def _step(self) -> None:
         polled = self._log.poll(self._room(), self._patience())
         self._follow(polled)
-        self._restore_next()
         self._take(polled.records)
+        self._restore_next()
         self._let_time_pass()
         if self._due():
             self._commit()
@@ -204,6 +204,7 @@ class Engine:
         for partition, shard in list(self._shards.items()):
             if shard.dirty:
                 del self._shards[partition]
+                self._log.pause(partition)
                 self._waiting.append(partition)
                 self._sight.restoring(partition)
         self._taken = 0
@@ -243,7 +244,13 @@ class Engine:
         for written in self._writer.finished():
             self._sight.written(written)
         self._sight.look(self._shards.values(), dict, clean=True, last=True)
+
+    def _release(self) -> None:
+        """Let go of everything, whatever ended the loop: the snapshots first, for they speak of the log's seat."""
+        self._writer.close()
+        self._store.close()
         self._log.close(leave=False)
+        self._sight.ended()
 
     # --- small questions
 

@@ -116,7 +116,7 @@ class SnapshotWriter:
         return done
 
     def close(self) -> None:
-        """Write what waits, then end the thread."""
+        """Write what waits, then end the thread. May be called twice."""
         self._jobs.put(None)
         self._thread.join()
 

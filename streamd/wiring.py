@@ -43,7 +43,7 @@ def build(config: Config) -> Daemon:
 def check(config: Config) -> None:
     """Make every learner once, so that bad parameters are refused before anything starts. Raises ConfigError."""
     for name, pipeline in config.pipeline.items():
-        learner(name, pipeline)()
+        learner(name, pipeline, _signing_key(config))
 
 
 def engine(
@@ -54,9 +54,10 @@ def engine(
     own_log, own_store: instead of the configured ones.
     """
     pipeline = config.pipeline[name]
-    fresh = learner(name, pipeline)
+    key = _signing_key(config)
+    fresh = learner(name, pipeline, key)
     described = settings(config, pipeline)
-    _warm_up(name, Predicting(described, fresh, None))
+    _warm_up(name, Predicting(described, fresh, None, key))
     meaning = pipeline.meaning()
 
     def identity(partition: int) -> Identity:
@@ -64,7 +65,7 @@ def engine(
         return Identity(shard, name, configuration.digest(meaning), meaning)
 
     def shard(partition: int) -> Shard:
-        return Shard(partition, pipeline.inputs, Predicting(described, fresh, partition))
+        return Shard(partition, pipeline.inputs, Predicting(described, fresh, partition, key))
 
     keys = config.snapshot
     return Engine(
@@ -132,8 +133,8 @@ def settings(config: Config, pipeline: Pipeline) -> Settings:
     )
 
 
-def learner(name: str, pipeline: Pipeline) -> Callable[[], Learner]:
-    """A maker of fresh learners. Raises ConfigError with the path of the key."""
+def learner(name: str, pipeline: Pipeline, key: bytes | None = None) -> Callable[[], Learner]:
+    """A maker of fresh learners; key: for those that sign. Raises ConfigError with the path of what is wrong."""
     where = f"pipeline.{name}.learner"
     given = dict(pipeline.learner)
     kind = given.pop("kind")
@@ -142,21 +143,27 @@ def learner(name: str, pipeline: Pipeline) -> Callable[[], Learner]:
     if constructor is None:
         fit = sorted(key.split("/")[0] for key in known if key.endswith(f"/{pipeline.task}"))
         raise ConfigError(f"{where}.kind", f"expected one of {', '.join(fit)} for task {pipeline.task}")
-    parameters = inspect.signature(constructor, eval_str=True).parameters
-    for key in given:
-        if key not in parameters:
-            raise ConfigError(f"{where}.{key}", f"no such key; {kind} has {', '.join(parameters)}")
-    for key, parameter in parameters.items():
-        if key in given:
-            given[key] = configuration.convert(given[key], parameter.annotation, f"{where}.{key}")
+    parameters = dict(inspect.signature(constructor, eval_str=True).parameters)
+    signs = parameters.pop("key", None) is not None
+    for name in given:
+        if name not in parameters:
+            raise ConfigError(f"{where}.{name}", f"no such key; {kind} has {', '.join(parameters)}")
+    for name, parameter in parameters.items():
+        if name in given:
+            given[name] = configuration.convert(given[name], parameter.annotation, f"{where}.{name}")
         elif parameter.default is inspect.Parameter.empty:
-            raise ConfigError(f"{where}.{key}", "this key is needed")
-    make = partial(constructor, **given)
+            raise ConfigError(f"{where}.{name}", "this key is needed")
+    make = partial(constructor, **given, **({"key": key} if signs else {}))
     try:
         make()
     except ConfigError as error:
         raise ConfigError(f"{where}.{error.key}".rstrip("."), error.expected) from None
     return make
+
+
+def _signing_key(config: Config) -> bytes | None:
+    secret = configuration.secret(config.snapshot.key_file)
+    return None if secret is None else secret.encode()
 
 
 def _warm_up(name: str, task: Predicting) -> None:

@@ -201,8 +201,16 @@ class RiverClassifier(_River):
 
     kind = base.Classifier
 
-    def __init__(self, model: Any, max_classes: int = 1000, **rest: Any) -> None:
-        super().__init__(model, **rest)
+    def __init__(
+        self,
+        model: Any,
+        max_classes: int = 1000,
+        seed: int = 0,
+        max_features: int = 1 << 18,
+        max_features_per_event: int = 1000,
+        key: bytes | None = None,
+    ) -> None:
+        super().__init__(model, seed, max_features, max_features_per_event, key)
         self.max_classes = max_classes if self.model._multiclass else 2
         self._names_only = False  # the model has no predict_proba_one
 

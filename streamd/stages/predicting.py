@@ -110,17 +110,20 @@ class _Run:
 class Predicting:
     """The stages of one shard.
 
-    learner: a fresh learner for each call; partition: given to every output, None lets the log choose by key.
+    learner: a fresh learner for each call; partition: given to every output, None lets the log choose by key;
+    key: signs the pickled parts of the state.
     """
 
-    def __init__(self, settings: Settings, learner: Callable[[], Learner], partition: int | None) -> None:
+    def __init__(
+        self, settings: Settings, learner: Callable[[], Learner], partition: int | None, key: bytes | None = None
+    ) -> None:
         self.settings = settings
         self.partition = partition
         self.learner = learner()
         self.pending = PendingLabels(settings.bounds)
         self.quality: Judged = (ClassQuality if settings.task == "classify" else ValueQuality)(settings.fading)
         self.delay = LabelDelay()
-        self.drift = None if settings.drift_delta is None else Adwin(settings.drift_delta)
+        self.drift = None if settings.drift_delta is None else Adwin(settings.drift_delta, key)
         self.drifts = 0
         self.now = 0  # event time, milliseconds since 1970
         self.counts = dict.fromkeys(COUNTS, 0)
