@@ -49,8 +49,11 @@ class Predictions(Protocol):
 class Steps(Protocol):
     """One run under construction."""
 
-    def row(self, x: Any) -> int:
-        """Take an event's features (or text) in. Raises BadRecord and changes nothing if they do not fit."""
+    def row(self, x: Any, tags: Sequence[str] = ()) -> int:
+        """Take an event's features (or text) in. Raises BadRecord and changes nothing if they do not fit.
+
+        tags: the groups the event itself names; learners without groups ignore them.
+        """
 
     def predict(self, row: int) -> None: ...
 

@@ -38,21 +38,20 @@ def kind_of(name: Any, value: Any) -> Kind:
     if not isinstance(name, str):
         raise BadRecord(f"features: a name of type {type(name).__name__}")
     _check_text("name", name, name)
-    if isinstance(value, bool | np.bool_):
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bool):
         return BOOLEAN
     if isinstance(value, str):
         _check_text("category", name, value)
         return CATEGORY
-    if not isinstance(value, int | float | np.integer | np.floating):
-        raise BadRecord(f"feature {name!r}: {type(value).__name__} is neither number, boolean nor string")
-    if not -LIMIT < value < LIMIT:
-        raise BadRecord(f"feature {name!r}: not a finite number below 1e100 in magnitude")
+    check_number(f"feature {name!r}", value)
     return NUMBER
 
 
 def check_number(what: str, value: Any) -> float:
     """A finite number, or BadRecord."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRecord(f"{what}: {type(value).__name__} is not a number")
     if not -LIMIT < value < LIMIT:
         raise BadRecord(f"{what}: not a finite number below 1e100 in magnitude")

@@ -93,7 +93,7 @@ class LinearSteps:
         self._known: list[int] = []
         self._latest: dict[int, int] = {}  # a row with features new to us -> its latest copy
 
-    def row(self, x: Any) -> int:
+    def row(self, x: Any, tags: Sequence[str] = ()) -> int:
         codes, values = self._codes, self._values
         start = len(codes)
         numbers, categories, booleans = self._index.numbers, self._index.categories, self._index.booleans

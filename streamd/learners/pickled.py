@@ -7,8 +7,8 @@ else is a StateError before it is called. With a key the bytes carry an HMAC-SHA
 Two objects in the same state give the same bytes. Strings, and sets of strings or integers, go into a table beside
 the pickle by their value, so neither which strings are one object nor the order of a set matters; and the
 generators which river's distributions without a seed hold, and no model draws from, become one. What remains is
-Python's own limit: a set that was restored may be iterated in another order, so a model whose predictions depend on
-that order is not reproduced bit for bit.
+Python's own limit: a set that was restored may be iterated in another order, so a model whose predictions depend
+on that order is not reproduced bit for bit.
 """
 
 import hmac

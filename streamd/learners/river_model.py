@@ -18,7 +18,7 @@ that draw at random or fill a cache in each prediction (`river.active`, for one)
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +55,7 @@ class RiverSteps:
         self._rows: list[dict[str, Any]] = []
         self._ops: list[tuple[str, dict[str, Any], Any, float]] = []
 
-    def row(self, x: Any) -> int:
+    def row(self, x: Any, tags: Sequence[str] = ()) -> int:
         self._rows.append(self._learner._types.check(x))
         return len(self._rows) - 1
 
