@@ -23,12 +23,16 @@ DEAD_LETTER_HEADER = "streamd-dead-letter"
 
 
 class Event(Struct, frozen=True, gc=False):
-    """What arrives. `label` is there when the truth comes with the event (test, then learn)."""
+    """What arrives. `label` is there when the truth comes with the event (test, then learn).
+
+    groups: tags, for a learner that keeps groups.
+    """
 
     id: Id
     ts: int | str | None = None
     features: dict[str, Scalar] | None = None
     text: str | None = None
+    groups: tuple[str, ...] = ()
     label: RawLabel | UnsetType = UNSET
 
 

@@ -193,7 +193,7 @@ class Predicting:
             raise BadRecord("Object missing required field `features`")
         ts = self._time(event.ts, record)
         label = None if event.label is UNSET or event.label is None else self._read_label(event.label)
-        row = run.steps.row(event.features)
+        row = run.steps.row(event.features, event.groups)
         self._advance(ts, taken)  # nothing is refused as a whole from here on
         seen = run.predict(row, event, record, ts)
         if (known := self.pending.find(event.id)) is not None:
@@ -243,7 +243,8 @@ class Predicting:
         if entry.label == label:
             self.counts["repeated_labels"] += 1
             return None
-        row = run.steps.row(codec.decode_event(entry.value).features)
+        then = codec.decode_event(entry.value)
+        row = run.steps.row(then.features, then.groups)
         return self._learn(run, record, event, entry, row, label, decided, taken)
 
     def _learn(
