@@ -84,10 +84,66 @@ class SqliteLog(Keys, frozen=True, tag_field="kind", tag="sqlite"):
     ] = "full"
 
 
+class KafkaSecurity(Keys, frozen=True):
+    """`[log.security]`: TLS and SASL."""
+
+    tls: bool = False
+    ca_file: Annotated[str, Meta(description="PEM; default: the system's certificates")] = ""
+    certificate_file: Annotated[str, Meta(description="PEM, for mutual TLS")] = ""
+    key_file: Annotated[str, Meta(description="PEM, for mutual TLS")] = ""
+    key_password_file: str = ""
+    check_hostname: bool = True
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: str = ""
+    password_file: Annotated[str, Meta(description="a file holding the password")] = ""
+    password_env: Annotated[str, Meta(description="or the environment variable that holds it")] = ""
+
+
+class KafkaLog(Keys, frozen=True, tag_field="kind", tag="kafka"):
+    """`[log]` with `kind = "kafka"`: Apache Kafka 2.5 or later."""
+
+    brokers: Annotated[tuple[str, ...], Meta(min_length=1, description='as "host:port"')]
+    client: Annotated[
+        Literal["kafka-python", "confluent"],
+        Meta(description="`confluent` is several times faster and needs the extra `streamd[confluent]`"),
+    ] = "kafka-python"
+    partitions: Annotated[int, Meta(gt=0, description="of topics that `streamd send` makes")] = 1
+    session_timeout: Annotated[Duration, Meta(description="a worker unheard for so long loses its partitions")] = (
+        Duration(15)
+    )
+    transaction_timeout: Annotated[Duration, Meta(description="the broker aborts an epoch's commit after it")] = (
+        Duration(15)
+    )
+    poll_interval: Annotated[Duration, Meta(description="the longest time between two polls: work, restores")] = (
+        Duration(600)
+    )
+    request_timeout: Annotated[Duration, Meta(description="of one request to a broker")] = Duration(10)
+    security: KafkaSecurity = KafkaSecurity()
+    client_settings: Annotated[
+        dict[str, str | int | float | bool],
+        Meta(description="passed to the client library; `consumer.x` or `producer.x` for one of the two"),
+    ] = {}
+
+
 class SqliteStore(Keys, frozen=True, tag_field="kind", tag="sqlite"):
     """`[store]` with `kind = "sqlite"`: snapshots in a file on a local disk."""
 
-    path: Annotated[str, Meta(description="the file; default: the log's")] = ""
+    path: Annotated[str, Meta(description="the file; default: the log's, or `streamd.db`")] = ""
+
+
+class RedisStore(Keys, frozen=True, tag_field="kind", tag="redis"):
+    """`[store]` with `kind = "redis"`: snapshots in Redis or Valkey."""
+
+    url: Annotated[
+        str,
+        Meta(description="redis://, rediss://, unix://, redis+sentinel://…?service=NAME or redis+cluster://"),
+    ]
+    prefix: Annotated[str, Meta(description="of all keys")] = "streamd"
+    username: Annotated[str, Meta(description="of an ACL user")] = ""
+    password_file: Annotated[str, Meta(description="a file holding the password")] = ""
+    password_env: Annotated[str, Meta(description="or the environment variable that holds it")] = ""
+    timeout: Annotated[Duration, Meta(description="for an answer")] = Duration(5)
+    connect_timeout: Annotated[Duration, Meta(description="for a connection")] = Duration(2)
 
 
 class EpochKeys(Keys, frozen=True):
@@ -203,8 +259,8 @@ class Config(Keys, frozen=True):
         str, Meta(pattern=NAME, description="the consumer group; state and positions belong to it")
     ] = "streamd"
     worker: Worker = Worker()
-    log: SqliteLog = SqliteLog()
-    store: SqliteStore = SqliteStore()
+    log: SqliteLog | KafkaLog = SqliteLog()
+    store: SqliteStore | RedisStore = SqliteStore()
     epoch: EpochKeys = EpochKeys()
     snapshot: SnapshotKeys = SnapshotKeys()
     http: Http = Http()
@@ -237,6 +293,9 @@ def parse(text: str) -> Config:
     if not isinstance(pipelines, dict) or not pipelines:
         raise ConfigError("pipeline", "expected at least one table [pipeline.NAME]")
     tree["pipeline"] = {name: convert(keys, Pipeline, f"pipeline.{name}") for name, keys in pipelines.items()}
+    for port in ("log", "store"):
+        if isinstance(keys := tree.get(port), dict):
+            keys.setdefault("kind", "sqlite")
     config = convert(tree, Config, "")
     _check(config)
     return config
@@ -244,15 +303,25 @@ def parse(text: str) -> Config:
 
 def resolve(config: Config, folder: Path) -> Config:
     """Make paths absolute and names definite."""
-    log = msgspec.structs.replace(config.log, path=str((folder / config.log.path).resolve()))
-    where = str((folder / config.store.path).resolve()) if config.store.path else log.path
-    worker = config.worker
-    if not worker.name:
-        worker = msgspec.structs.replace(worker, name=f"{socket.gethostname()}-0")
-    store = msgspec.structs.replace(config.store, path=where)
-    http = msgspec.structs.replace(config.http, token_file=_absolute(config.http.token_file, folder))
-    snapshot = msgspec.structs.replace(config.snapshot, key_file=_absolute(config.snapshot.key_file, folder))
-    return msgspec.structs.replace(config, log=log, store=store, worker=worker, http=http, snapshot=snapshot)
+    changes: dict[str, Any] = {}
+    log, store, replace = config.log, config.store, msgspec.structs.replace
+    if isinstance(log, SqliteLog):
+        changes["log"] = log = replace(log, path=_absolute(log.path, folder))
+    else:
+        files = ("ca_file", "certificate_file", "key_file", "key_password_file", "password_file")
+        found = {name: _absolute(getattr(log.security, name), folder) for name in files}
+        changes["log"] = log = replace(log, security=replace(log.security, **found))
+    if isinstance(store, RedisStore):
+        changes["store"] = replace(store, password_file=_absolute(store.password_file, folder))
+    elif store.path or not isinstance(log, SqliteLog):
+        changes["store"] = replace(store, path=_absolute(store.path or "streamd.db", folder))
+    else:
+        changes["store"] = replace(store, path=log.path)
+    if not config.worker.name:
+        changes["worker"] = replace(config.worker, name=f"{socket.gethostname()}-0")
+    changes["http"] = replace(config.http, token_file=_absolute(config.http.token_file, folder))
+    changes["snapshot"] = replace(config.snapshot, key_file=_absolute(config.snapshot.key_file, folder))
+    return replace(config, **changes)
 
 
 def _absolute(path: str, folder: Path) -> str:

@@ -122,8 +122,8 @@ def _kind(kind: kinds.Type) -> str:
 def _default(field: kinds.Field) -> str:
     if field.required:
         return "needed"
-    value = field.default
-    if value in (None, "", ()):
+    value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    if value in (None, "", (), {}):
         return ""
     return f"`{_value(value)}`"
 

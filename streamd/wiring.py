@@ -5,10 +5,14 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from connectors.kafka_client import KafkaLogClient
+from connectors.kafka_log import KafkaLog
+from connectors.kafka_settings import Security
+from connectors.redis_store import RedisStore
 from connectors.sqlite_log import SqliteLog, SqliteLogClient
 from connectors.sqlite_store import SqliteStore
 from connectors.sqlite_topics import Retention
@@ -25,6 +29,9 @@ from streamd.sight import Sight
 from streamd.snapshots import Policy
 from streamd.stages.pending import Bounds
 from streamd.stages.predicting import Predicting, Settings
+
+if TYPE_CHECKING:
+    from connectors.confluent_log import ConfluentLog
 
 logger = logging.getLogger("streamd")
 
@@ -80,29 +87,82 @@ def engine(
 
 
 def log(config: Config, name: str) -> Log:
-    """The engine's side of the configured log for one pipeline."""
-    pipeline, keys = config.pipeline[name], config.log
+    """The engine's side of the configured log for one pipeline. Raises ConfigError."""
+    inputs, keys = config.pipeline[name].inputs, config.log
     group = f"{config.group}.{name}"
-    return SqliteLog(
-        keys.path,
+    journal = f"{group}.journal"
+    if isinstance(keys, configuration.SqliteLog):
+        return SqliteLog(
+            keys.path,
+            group=group,
+            inputs=inputs,
+            journal=journal,
+            create=True,
+            partitions=keys.partitions,
+            retention=Retention(records=keys.retention_records, seconds=keys.retention),
+            synchronous=keys.synchronous,
+        )
+    return _kafka(keys.client)(
+        keys.brokers,
         group=group,
-        inputs=pipeline.inputs,
-        journal=f"{group}.journal",
-        create=True,
-        partitions=keys.partitions,
-        retention=Retention(records=keys.retention_records, seconds=keys.retention),
-        synchronous=keys.synchronous,
+        worker=config.worker.name,
+        inputs=inputs,
+        journal=journal,
+        security=_security(keys.security),
+        client_settings=keys.client_settings,
+        session_timeout=keys.session_timeout,
+        transaction_timeout=keys.transaction_timeout,
+        poll_interval=keys.poll_interval,
+        request_timeout=keys.request_timeout,
+    )
+
+
+def _kafka(client: str) -> "type[KafkaLog] | type[ConfluentLog]":
+    if client == "kafka-python":
+        return KafkaLog
+    try:
+        from connectors.confluent_log import ConfluentLog
+    except ImportError:
+        raise ConfigError("log.client", 'needs confluent-kafka: pip install "streamd[confluent]"') from None
+    return ConfluentLog
+
+
+def _security(keys: configuration.KafkaSecurity) -> Security:
+    secret = configuration.secret
+    return Security(
+        tls=keys.tls,
+        ca_file=keys.ca_file or None,
+        certificate_file=keys.certificate_file or None,
+        key_file=keys.key_file or None,
+        key_password=secret(keys.key_password_file, key="log.security.key_password_file"),
+        check_hostname=keys.check_hostname,
+        mechanism=keys.mechanism,
+        username=keys.username or None,
+        password=secret(keys.password_file, keys.password_env, key="log.security.password_file"),
     )
 
 
 def client(config: Config) -> LogClient:
     """The operator's side of the configured log."""
-    return SqliteLogClient(config.log.path)
+    keys = config.log
+    if isinstance(keys, configuration.SqliteLog):
+        return SqliteLogClient(keys.path)
+    return KafkaLogClient(keys.brokers, security=_security(keys.security), timeout=keys.request_timeout)
 
 
 def store(config: Config) -> Store:
     """The configured store."""
-    return SqliteStore(config.store.path)
+    keys = config.store
+    if isinstance(keys, configuration.SqliteStore):
+        return SqliteStore(keys.path)
+    return RedisStore(
+        keys.url,
+        prefix=keys.prefix,
+        username=keys.username or None,
+        password=configuration.secret(keys.password_file, keys.password_env, key="store.password_file"),
+        timeout=keys.timeout,
+        connect_timeout=keys.connect_timeout,
+    )
 
 
 def settings(config: Config, pipeline: Pipeline) -> Settings:
@@ -162,7 +222,7 @@ def learner(name: str, pipeline: Pipeline, key: bytes | None = None) -> Callable
 
 
 def _signing_key(config: Config) -> bytes | None:
-    secret = configuration.secret(config.snapshot.key_file)
+    secret = configuration.secret(config.snapshot.key_file, key="snapshot.key_file")
     return None if secret is None else secret.encode()
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from streamd import config
-from streamd.config import Config
+from streamd.config import Config, SqliteLog
 from streamd.errors import StreamdError
 
 ConfigFile = Annotated[
@@ -44,6 +44,6 @@ def note(message: str) -> None:
 
 def existing(config: Config) -> Config:
     """The configuration of a log that is there: to look at a log must not make one. Raises StreamdError."""
-    if not Path(config.log.path).exists():
+    if isinstance(config.log, SqliteLog) and not Path(config.log.path).exists():
         raise StreamdError(f"there is no log at {config.log.path} yet")
     return config
