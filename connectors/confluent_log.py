@@ -433,6 +433,7 @@ def _producer_settings(
         "partitioner": "murmur2_random",
     }
     ours = {
+        "retry.backoff.ms": 20,
         "linger.ms": 5,
         "queue.buffering.max.messages": QUEUE,
         "queue.buffering.max.kbytes": 1 << 20,

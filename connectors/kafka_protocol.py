@@ -87,8 +87,8 @@ def to_chunk(headers: Iterable[tuple[str, bytes]], value: bytes | None, where: s
 class Assembler:
     """Puts the entries `after < sequence <= through` together from the chunks of a journal partition.
 
-    Chunks of earlier entries, and those of an entry that began before the first record seen, are skipped;
-    after that each chunk must be the one that follows. Raises StateError at the first that is not.
+    Chunks of earlier entries are skipped; after them each chunk must be the one that follows. Raises StateError
+    at the first that is not.
     """
 
     def __init__(self, where: str, after: int, through: int) -> None:
@@ -97,6 +97,7 @@ class Assembler:
         self._through = through
         self._parts: list[bytes] = []
         self._start = 0
+        self._seen = 0
 
     @property
     def complete(self) -> bool:
@@ -107,6 +108,11 @@ class Assembler:
 
     def add(self, chunk: Chunk, offset: int) -> JournalEntry | None:
         """Take the next record; the entry that it completes, if it does."""
+        if chunk.sequence < self._seen:
+            raise StateError(
+                f"journal {self._where}: entry {chunk.sequence} follows {self._seen} at {offset}: begun anew"
+            )
+        self._seen = chunk.sequence
         if chunk.sequence < self._next and not self._parts:
             return None
         if (chunk.sequence, chunk.part) != (self._next, len(self._parts)):

