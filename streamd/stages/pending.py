@@ -8,8 +8,9 @@ of that prediction. Three tables in order of arrival, each bounded; nothing fall
     early     labels whose event was not seen yet; past `early_age` or `early` they become dead letters
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -52,14 +53,48 @@ class Bounds(Struct, frozen=True):
     early_age: int
 
 
+Entry = TypeVar("Entry", Remembered, Early)
+
+
+class Arrivals(dict[str, Entry], Generic[Entry]):
+    """A table in order of arrival that finds its oldest entry at once.
+
+    `next(iter(...))` of a dictionary walks over all that was removed before it: 8 microseconds at 100,000 entries.
+    """
+
+    def __init__(self) -> None:
+        self._line: deque[tuple[str, Entry]] = deque()  # as they came; some are no longer in the table
+
+    def add(self, event: str, entry: Entry) -> None:
+        """The event must not be in the table."""
+        self[event] = entry
+        self._line.append((event, entry))
+        if len(self._line) > 64 + len(self) + len(self) // 4:
+            self._line = deque(self.items())
+
+    def oldest(self) -> tuple[str, Entry] | None:
+        line = self._line
+        while line and self.get(line[0][0]) is not line[0][1]:
+            line.popleft()
+        return line[0] if line else None
+
+    def pop_oldest(self) -> tuple[str, Entry]:
+        """Raises KeyError if the table is empty."""
+        found = self.oldest()
+        if found is None:
+            raise KeyError
+        del self[found[0]]
+        return found
+
+
 class PendingLabels:
     """The three tables of one shard."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
-        self.waiting: dict[str, Remembered] = {}
-        self.closed: dict[str, Remembered] = {}
-        self.early: dict[str, Early] = {}
+        self.waiting: Arrivals[Remembered] = Arrivals()
+        self.closed: Arrivals[Remembered] = Arrivals()
+        self.early: Arrivals[Early] = Arrivals()
         self.bytes = 0
 
     def find(self, event: str) -> Remembered | None:
@@ -67,12 +102,14 @@ class PendingLabels:
 
     def wait(self, event: str, entry: Remembered) -> int:
         """Keep an event for its label. Returns how many others had to expire to make room."""
-        self.waiting[event] = entry
+        self.waiting.add(event, entry)
         self.bytes += len(entry.value)
         expired = 0
         bounds = self.bounds
         while len(self.waiting) > bounds.max_events or (self.bytes > bounds.max_bytes and len(self.waiting) > 1):
-            self._expire_oldest()
+            oldest = self.waiting.oldest()
+            assert oldest is not None
+            self._expire(*oldest)
             expired += 1
         return expired
 
@@ -96,8 +133,8 @@ class PendingLabels:
     def expire(self, now: int) -> int:
         """Expire the events whose deadline has passed. Returns how many."""
         count = 0
-        while self.waiting and next(iter(self.waiting.values())).deadline <= now:
-            self._expire_oldest()
+        while (oldest := self.waiting.oldest()) is not None and oldest[1].deadline <= now:
+            self._expire(*oldest)
             count += 1
         return count
 
@@ -106,26 +143,22 @@ class PendingLabels:
         given_up = []
         if (former := self.early.pop(event, None)) is not None:
             given_up.append(former.record)
-        self.early[event] = Early(record, now + self.bounds.early_age)
+        self.early.add(event, Early(record, now + self.bounds.early_age))
         while len(self.early) > self.bounds.early:
-            given_up.append(self.early.pop(next(iter(self.early))).record)
+            given_up.append(self.early.pop_oldest()[1].record)
         return given_up
 
     def expire_early(self, now: int) -> list[Record]:
         """The labels whose event did not come in time."""
         given_up = []
-        while self.early and next(iter(self.early.values())).deadline <= now:
-            given_up.append(self.early.pop(next(iter(self.early))).record)
+        while (oldest := self.early.oldest()) is not None and oldest[1].deadline <= now:
+            given_up.append(self.early.pop_oldest()[1].record)
         return given_up
 
     def deadline(self) -> int | None:
         """The next moment of event time at which something expires."""
-        heads = [next(iter(self.waiting.values())).deadline] if self.waiting else []
-        heads += [next(iter(self.early.values())).deadline] if self.early else []
-        return min(heads, default=None)
-
-    def _expire_oldest(self) -> None:
-        self._expire(*next(iter(self.waiting.items())))
+        heads = (self.waiting.oldest(), self.early.oldest())
+        return min((head[1].deadline for head in heads if head is not None), default=None)
 
     def _expire(self, event: str, entry: Remembered) -> None:
         del self.waiting[event]
@@ -138,9 +171,9 @@ class PendingLabels:
         self._remember(event, entry)
 
     def _remember(self, event: str, entry: Remembered) -> None:
-        self.closed[event] = entry
+        self.closed.add(event, entry)
         while len(self.closed) > self.bounds.remember:
-            del self.closed[next(iter(self.closed))]
+            self.closed.pop_oldest()
 
     def freeze(self) -> Callable[[], State]:
         """A cheap copy now; the function makes the arrays, in any thread, later."""
@@ -155,11 +188,18 @@ class PendingLabels:
         return thaw
 
     def restore(self, state: State) -> None:
-        self.waiting = dict(_rows("waiting", state.arrays))
-        self.closed = dict(_rows("closed", state.arrays))
         kept = msgspec.msgpack.decode(state.arrays["early"].tobytes(), type=list[tuple[str, int, Record]])
-        self.early = {event: Early(record, deadline) for event, deadline, record in kept}
+        self.waiting = _arrived(_rows("waiting", state.arrays))
+        self.closed = _arrived(_rows("closed", state.arrays))
+        self.early = _arrived((event, Early(record, deadline)) for event, deadline, record in kept)
         self.bytes = sum(len(entry.value) for entry in self.waiting.values())
+
+
+def _arrived(entries: Iterable[tuple[str, Entry]]) -> Arrivals[Entry]:
+    table: Arrivals[Entry] = Arrivals()
+    for event, entry in entries:
+        table.add(event, entry)
+    return table
 
 
 def _table(name: str, table: dict[str, Remembered]) -> dict[str, NDArray[Any]]:
