@@ -6,6 +6,7 @@ import json as stdlib_json
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -38,9 +39,7 @@ def tail(
     client = wiring.client(existing(load(config)))
     try:
         show = _printer(json)
-        for count, record in enumerate(records(client, topic, start or ("end" if follow else "start"), follow)):
-            if count == limit:
-                break
+        for record in islice(records(client, topic, start or ("end" if follow else "start"), follow), limit):
             show(record)
     finally:
         client.close()
