@@ -10,7 +10,7 @@ us until `seek`: so nothing is fetched in vain, and no paused fetcher has to be 
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -301,7 +301,8 @@ class ConfluentLog:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
-            producer.flush(0)
+            with suppress(KafkaException):  # a fenced one refuses even that
+                producer.flush(0)
 
     def journal(self, partition: int, start: int, after: int, through: int) -> Iterator[JournalEntry]:
         connection = python_connection(self._brokers, self._security)

@@ -13,7 +13,7 @@ from kafka.admin import MemberToRemove
 
 from connectors.kafka_protocol import JOURNAL_CONFIGS
 from connectors.kafka_settings import Security, python_connection
-from streamd.errors import ConfigError, Fenced, StateError, Transient
+from streamd.errors import ConfigError, Fenced, StateError, StreamdError, Transient
 from streamd.ports import TopicInfo
 
 REFUSED = (
@@ -34,18 +34,21 @@ def translated(doing: str, opening: bool = False) -> Iterator[None]:
     """kafka-python's errors as ours. opening: what the cluster refuses is then the configuration's fault."""
     try:
         yield
-    except kafka_errors.FencedInstanceIdError as error:
-        raise Fenced(f"{doing}: another worker has this name ({error})") from error
-    except HOPELESS as error:
-        raise StateError(f"{doing}: Kafka will never take it ({error})") from error
-    except REFUSED as error:
-        if opening:
-            raise ConfigError("log", f"{doing}: {error}") from error
-        raise Transient(f"{doing}: {error}") from error
     except kafka_errors.KafkaError as error:
-        raise Transient(f"{doing}: {error}") from error
+        raise _ours(doing, error, opening) from error
     except (FileNotFoundError, PermissionError, ssl.SSLError) as error:
         raise ConfigError("log", f"{doing}: {error}") from error
+
+
+def _ours(doing: str, error: Exception, opening: bool) -> StreamdError:
+    cause = next((part for part in error.args if isinstance(part, kafka_errors.KafkaError)), error)
+    if isinstance(cause, kafka_errors.FencedInstanceIdError):
+        return Fenced(f"{doing}: another worker has this name ({cause})")
+    if isinstance(cause, HOPELESS):
+        return StateError(f"{doing}: Kafka will never take it ({cause})")
+    if isinstance(cause, REFUSED) and opening:
+        return ConfigError("log", f"{doing}: {cause}")
+    return Transient(f"{doing}: {cause}")
 
 
 class Cluster:

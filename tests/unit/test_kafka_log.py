@@ -1,0 +1,388 @@
+"""What the laws of the port do not say of the Kafka logs, each with both clients on a real broker."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.structs import OffsetAndMetadata
+
+from connectors.confluent_log import ConfluentLog
+from connectors.kafka_client import KafkaLogClient
+from connectors.kafka_log import KafkaLog
+from connectors.kafka_protocol import transactional_id
+from streamd.errors import ConfigError, Fenced, StateError, Transient
+from streamd.ports import Committed, Epoch, Log, Output, Record, ShardEpoch, murmur2
+from tests.servers import Unavailable, kafka
+from tests.servers.fixtures import kafka_broker, missing  # noqa: F401
+from tests.servers.process import free_port
+
+pytestmark = pytest.mark.kafka
+DEADLINE = 60.0
+CLIENTS = [pytest.param(KafkaLog, id="kafka"), pytest.param(ConfluentLog, id="confluent")]
+
+
+class Cluster:
+    """A broker, one client library, and names of this test's own; closes what it opened."""
+
+    def __init__(self, broker: str, make: Callable[..., Log], name: str) -> None:
+        self.broker = broker
+        self.client = KafkaLogClient([broker])
+        self.group = f"{name}.{os.getpid()}.{time.time_ns()}"
+        self._make = make
+        self._logs: list[Log] = []
+        self._topics = 0
+
+    def topic(self, partitions: int = 1) -> str:
+        self._topics += 1
+        name = f"{self.group}.{self._topics}"
+        self.client.create(name, partitions)
+        return name
+
+    def fill(self, topic: str, count: int, partition: int = 0) -> None:
+        self.client.append(topic, [Output(topic, b"%d" % i, b"%d" % i, 1 + i, partition) for i in range(count)])
+
+    def log(self, *inputs: str, worker: str = "w0", **settings: Any) -> Log:
+        settings = {"probe_interval": 0.05, "session_timeout": 10.0} | settings
+        log = self._make(
+            [self.broker],
+            group=self.group,
+            worker=worker,
+            inputs=inputs,
+            journal=f"{self.group}.journal",
+            **settings,
+        )
+        self._logs.append(log)
+        return log
+
+    def started(self, *inputs: str, worker: str = "w0", **settings: Any) -> Log:
+        """A log that has been given partition 0 and reads it."""
+        log = self.log(*inputs, worker=worker, **settings)
+        log.open()
+        gained: set[int] = set()
+        until(lambda: gained.update(log.poll(1, 0.1).assigned) or 0 in gained)
+        log.seek(0, log.committed(0).positions)
+        return log
+
+    def close(self) -> None:
+        for log in self._logs:
+            log.close(leave=True)
+        self.client.close()
+
+
+@pytest.fixture(params=CLIENTS)
+def cluster(request: pytest.FixtureRequest, kafka_broker: str) -> Iterator[Cluster]:  # noqa: F811
+    cluster = Cluster(kafka_broker, request.param, request.node.originalname[:100])
+    yield cluster
+    cluster.close()
+
+
+def until(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not done():
+        assert time.monotonic() < deadline, "it did not happen before the deadline"
+
+
+def take(log: Log, count: int) -> list[Record]:
+    found: list[Record] = []
+    until(lambda: found.extend(log.poll(1000, 0.1).records) or len(found) >= count)
+    return found
+
+
+def epoch(sequence: int, topic: str, position: int, outputs: Sequence[Output] = ()) -> Epoch:
+    return Epoch(outputs, (ShardEpoch(0, sequence, {topic: position}, b"%d" % sequence),))
+
+
+def test_keys_of_every_length_go_where_the_port_says(cluster: Cluster) -> None:
+    topic, results = cluster.topic(), cluster.topic(partitions=7)
+    keys = [bytes((7 * i + j) % 256 for j in range(i % 40)) for i in range(300)]
+    cluster.started(topic).commit(epoch(1, topic, 0, [Output(results, key, b"", 1) for key in keys]))
+    until(lambda: sum(len(cluster.client.read(results, p, 0, 1000)) for p in range(7)) == len(keys))
+    for partition in range(7):
+        found = [record.key for record in cluster.client.read(results, partition, 0, 1000)]
+        assert found == [key for key in keys if murmur2(key) % 7 == partition]
+
+
+def test_outputs_without_key_go_to_the_first_partition(cluster: Cluster) -> None:
+    topic, results = cluster.topic(), cluster.topic(partitions=3)
+    cluster.started(topic).commit(epoch(1, topic, 0, [Output(results, None, b"v", 1) for _ in range(20)]))
+    until(lambda: len(cluster.client.read(results, 0, 0, 100)) == 20)
+
+
+def test_after_a_second_producer_took_the_name_a_commit_is_void_and_invisible(cluster: Cluster) -> None:
+    topic, results = cluster.topic(), cluster.topic()
+    log = cluster.started(topic)
+    log.commit(epoch(1, topic, 0, [Output(results, b"k", b"first", 1)]))
+    usurper = KafkaProducer(
+        bootstrap_servers=cluster.broker,
+        transactional_id=transactional_id(cluster.group, "w0"),
+        max_block_ms=20_000,
+    )
+    usurper.init_transactions()
+    with pytest.raises(Transient):
+        log.commit(epoch(2, topic, 0, [Output(results, b"k", b"void", 1)]))
+    log.recover()
+    assert log.committed(0) == Committed(1, {topic: 0})
+    log.commit(epoch(2, topic, 0, [Output(results, b"k", b"second", 1)]))
+    until(lambda: len(cluster.client.read(results, 0, 0, 10)) >= 2)
+    assert [record.value for record in cluster.client.read(results, 0, 0, 10)] == [b"first", b"second"]
+    assert [entry.entry for entry in log.journal(0, 0, 0, 2)] == [b"1", b"2"]
+    usurper.close(timeout=0)
+
+
+def test_an_idle_worker_whose_seat_was_taken_is_fenced(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    first = cluster.started(topic)
+    cluster.started(topic)
+
+    def fenced() -> bool:
+        try:
+            first.poll(1, 0.05)
+        except Fenced:
+            return True
+        return False
+
+    until(fenced)
+    with pytest.raises((Fenced, Transient)):
+        first.commit(epoch(1, topic, 0))
+
+
+def test_a_fenced_worker_does_not_take_the_producer_back(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    first = cluster.started(topic)
+    second = cluster.started(topic)
+    with pytest.raises(Fenced):
+        first.recover()
+    second.commit(epoch(1, topic, 0))
+    assert second.committed(0).sequence == 1
+
+
+def test_a_restart_under_the_same_name_has_its_partitions_before_any_time_out(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    log = cluster.started(topic, session_timeout=50.0, transaction_timeout=50.0)
+    log.commit(epoch(1, topic, 0))
+    log.close(leave=False)
+    began = time.monotonic()
+    again = cluster.started(topic, session_timeout=50.0, transaction_timeout=50.0)
+    assert time.monotonic() - began < 25.0
+    assert again.committed(0).sequence == 1
+
+
+def test_leaving_frees_the_partitions_for_others_before_any_time_out(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    log = cluster.started(topic, session_timeout=50.0)
+    log.commit(epoch(1, topic, 0))
+    log.close(leave=True)
+    assert cluster.started(topic, worker="w1").committed(0).sequence == 1
+
+
+def test_a_second_worker_takes_its_share_and_the_first_one_can_no_longer_commit_it(cluster: Cluster) -> None:
+    topic = cluster.topic(partitions=2)
+    first = cluster.started(topic)
+    held = {0, 1}
+    second = cluster.log(topic, worker="w1")
+    second.open()
+    other: set[int] = set()
+
+    def balanced() -> bool:
+        for log, has in ((first, held), (second, other)):
+            polled = log.poll(1, 0.05)
+            has.difference_update(polled.revoked)
+            has.update(polled.assigned)
+        return len(held) == len(other) == 1
+
+    until(balanced)
+    (moved,) = other
+    shard = ShardEpoch(moved, 1, {topic: 0}, b"")
+    with pytest.raises(Transient):
+        first.commit(Epoch((), (shard,)))
+    second.commit(Epoch((), (shard,)))
+    assert second.committed(moved).sequence == 1
+
+
+def test_committed_tells_nothing_of_a_transaction_still_open(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    log = cluster.started(topic, request_timeout=2.0)
+    log.commit(epoch(1, topic, 0))
+    other = KafkaProducer(bootstrap_servers=cluster.broker, transactional_id=f"{cluster.group}/other")
+    other.init_transactions()
+    other.begin_transaction()
+    where = TopicPartition(topic, 0)
+    other.send_offsets_to_transaction({where: OffsetAndMetadata(9, "streamd/1:2", -1)}, cluster.group)
+    with pytest.raises(Transient):
+        log.committed(0)
+    other.abort_transaction()
+    assert log.committed(0) == Committed(1, {topic: 0})
+    other.close()
+
+
+def test_aborted_transactions_leave_no_trace_in_input_journal_and_lag(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    log = cluster.started(topic)
+    log.commit(epoch(1, topic, 0))
+    cluster.fill(topic, 3)
+    other = KafkaProducer(bootstrap_servers=cluster.broker, transactional_id=f"{cluster.group}/other")
+    other.init_transactions()
+    for _ in range(2):
+        other.begin_transaction()
+        other.send(topic, value=b"aborted", partition=0)
+        other.send(f"{cluster.group}.journal", value=b"aborted", partition=0)
+        other.flush()
+        other.abort_transaction()
+    other.close()
+    log.commit(epoch(2, topic, 3))
+    assert [record.value for record in take(log, 3)] == [b"0", b"1", b"2"]
+    until(lambda: not log.poll(10, 0.1).records and log.lag()[topic, 0].records == 0)
+    assert [entry.sequence for entry in log.journal(0, 0, 0, 2)] == [1, 2]
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "snappy", "gzip"])
+def test_compressed_inputs_are_read(cluster: Cluster, codec: str) -> None:
+    topic = cluster.topic()
+    producer = Producer({"bootstrap.servers": cluster.broker, "compression.type": codec, "linger.ms": 50})
+    for i in range(500):
+        producer.produce(topic, value=b"%d" % i * 20, key=b"k")
+    producer.flush(20)
+    assert [record.value for record in take(cluster.started(topic), 500)] == [b"%d" % i * 20 for i in range(500)]
+
+
+def test_offsets_set_by_another_program_stop_the_worker(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    log = cluster.started(topic)
+    log.commit(epoch(1, topic, 0))
+    log.close(leave=True)
+    admin = KafkaAdminClient(bootstrap_servers=cluster.broker)
+    admin.alter_group_offsets(cluster.group, {TopicPartition(topic, 0): OffsetAndMetadata(0, "", -1)})
+    admin.close()
+    again = cluster.log(topic, worker="w1")
+    again.open()
+    with pytest.raises(StateError, match="another program"):
+        again.committed(0)
+
+
+def test_records_deleted_ahead_of_a_slow_reader_stop_it(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    cluster.fill(topic, 3)
+    log = cluster.started(topic)
+    take(log, 3)
+    log.seek(0, {topic: 1})
+    admin = KafkaAdminClient(bootstrap_servers=cluster.broker)
+    admin.delete_records({TopicPartition(topic, 0): 2})
+    admin.close()
+
+    with pytest.raises(StateError, match="deleted"):
+        until(lambda: log.poll(10, 0.1).records)
+
+
+def test_an_output_to_a_missing_topic_or_partition_is_a_config_error(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    log = cluster.started(topic)
+    with pytest.raises(ConfigError, match="does not exist"):
+        log.commit(epoch(1, topic, 0, [Output(f"{topic}.missing", b"k", b"v", 1)]))
+    log.recover()
+    with pytest.raises(ConfigError, match="names partition 4"):
+        log.commit(epoch(1, topic, 0, [Output(topic, b"k", b"v", 1, 4)]))
+    log.recover()
+    log.commit(epoch(1, topic, 0))
+    assert log.committed(0).sequence == 1
+
+
+def test_an_output_that_the_topic_can_never_take_is_a_state_error(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    log = cluster.started(topic)
+    with pytest.raises(StateError, match="never"):
+        log.commit(epoch(1, topic, 0, [Output(topic, b"k", bytes(3 << 20), 1)]))
+    log.recover()
+    assert log.committed(0).sequence == 0
+
+
+def test_journal_and_input_topics_have_as_many_partitions_and_the_journal_is_kept(cluster: Cluster) -> None:
+    topic = cluster.topic(partitions=3)
+    cluster.log(topic).open()
+    journal = f"{cluster.group}.journal"
+    assert cluster.client.topics()[journal].partitions == 3
+    admin = KafkaAdminClient(bootstrap_servers=cluster.broker)
+    configs = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, journal)])
+    text = repr(configs)
+    assert "'retention.ms'" in text
+    admin.close()
+
+
+def test_a_topic_made_again_has_another_id(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    before = cluster.client.topics()[topic].id
+    admin = KafkaAdminClient(bootstrap_servers=cluster.broker)
+    admin.delete_topics([topic])
+    until(lambda: topic not in cluster.client.topics())
+    cluster.client.create(topic, 1)
+    assert cluster.client.topics()[topic].id != before
+    admin.close()
+
+
+def test_settings_of_the_client_library_are_checked(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    with pytest.raises(ConfigError, match="no_such"):
+        cluster.log(topic, client_settings={"no_such": 1}).open()
+
+
+@pytest.mark.parametrize("make", CLIENTS)
+def test_a_broker_that_is_not_there_is_transient_soon(make: Callable[..., Log]) -> None:
+    log = make([f"127.0.0.1:{free_port()}"], group="g", worker="w", inputs=["t"], journal="j", request_timeout=1.0)
+    for _ in range(2):
+        with pytest.raises(Transient):
+            log.recover()
+    with pytest.raises(Transient):
+        log.poll(1, 0.0)
+    log.close(leave=True)
+
+
+@pytest.mark.parametrize("make", CLIENTS)
+def test_a_broker_that_falls_silent_makes_poll_and_commit_transient_and_the_log_goes_on_when_it_is_back(
+    make: Callable[..., Log], tmp_path: Path
+) -> None:
+    try:
+        broker = kafka.start(tmp_path / "broker")
+    except Unavailable as reason:
+        missing(reason)
+    cluster = Cluster(broker.address, make, "silence")
+    topic = cluster.topic()
+    cluster.fill(topic, 2)
+    log = cluster.started(topic, request_timeout=1.5)
+    take(log, 2)
+    log.commit(epoch(1, topic, 1))
+    os.kill(broker.process.pid, signal.SIGSTOP)
+
+    def transient(act: Callable[[], object]) -> bool:
+        try:
+            act()
+        except Transient:
+            return True
+        return False
+
+    assert transient(lambda: log.commit(epoch(2, topic, 2)))
+    assert transient(log.recover)
+    assert transient(lambda: log.committed(0))
+    until(lambda: transient(lambda: log.poll(1, 0.1)))
+    os.kill(broker.process.pid, signal.SIGCONT)
+    until(lambda: not transient(log.recover))
+    found: list[Committed] = []
+    until(lambda: not transient(lambda: found.append(log.committed(0))))
+    assert found[0] in (Committed(1, {topic: 1}), Committed(2, {topic: 2}))
+    wanted = found[0].sequence + 1
+
+    def committed() -> bool:
+        """As the engine does: look, try the next epoch, settle; a lost seat is taken again by polling."""
+        acts = [lambda: log.poll(1, 0.1), lambda: log.commit(epoch(wanted, topic, 2)), log.recover]
+        for act in acts:
+            transient(act)
+        return not transient(lambda: found.append(log.committed(0))) and found[-1].sequence == wanted
+
+    until(committed)
+    cluster.close()
+    broker.stop()
