@@ -93,6 +93,7 @@ class ConfluentLog:
         self._producer: Producer | None = None
         self._gained: list[TopicPartition] | None = None
         self._lost = False
+        self._partitions = 0
         self._owned: set[int] = set()
         self._reading: dict[tuple[str, int], int] = {}  # next offset to deliver, of all partitions after `seek`
         self._reached: dict[tuple[str, int], int] = {}  # where the last end of a partition was met
@@ -109,8 +110,8 @@ class ConfluentLog:
 
     def _open(self) -> None:
         cluster = self._cluster = Cluster(self._brokers, self._security, self._timeout)
-        partitions = cluster.check_inputs(self._inputs)
-        cluster.create_journal(self._journal, partitions)
+        self._partitions = cluster.check_inputs(self._inputs)
+        cluster.create_journal(self._journal, self._partitions)
         with translated("joining the group", opening=True):
             consumer = self._consumer = Consumer(self._consumer_settings, logger=_logger)
             consumer.subscribe(
@@ -171,6 +172,8 @@ class ConfluentLog:
             return frozenset(), frozenset()
         revoked = frozenset(self._owned) if lost else frozenset()
         assigned = whole_partitions(((where.topic, where.partition) for where in gained), self._inputs)
+        if assigned and max(assigned) >= self._partitions:
+            self._grow()
         self._owned = set(assigned)
         return assigned, revoked
 
@@ -191,6 +194,12 @@ class ConfluentLog:
             with translated("seeking"):
                 consumer.assign([TopicPartition(*where, offset) for where, offset in self._reading.items()])
             self._moved = False
+
+    def _grow(self) -> None:
+        """The inputs were given more partitions since `open`; the journal needs as many."""
+        cluster = _opened(self._cluster)
+        self._partitions = cluster.check_inputs(self._inputs)
+        cluster.create_journal(self._journal, self._partitions)
 
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:
         self._check_owned(partition)

@@ -91,7 +91,14 @@ class Cluster:
             raise ConfigError("", f"topic {topic} has {there.partitions} partitions, {partitions} are needed")
 
     def create_journal(self, topic: str, partitions: int) -> None:
-        self.create(topic, partitions, JOURNAL_CONFIGS)
+        """Make the journal, or give it the partitions that were added to the inputs meanwhile."""
+        there = self.topics([topic]).get(topic)
+        if there is not None and there.partitions < partitions:
+            with translated(f"adding partitions to {topic}", opening=True):
+                self._admin.create_partitions({topic: partitions}, timeout_ms=self._timeout)
+                self._admin.wait_for_topics([topic], timeout_ms=self._timeout)
+        elif there is None:
+            self.create(topic, partitions, JOURNAL_CONFIGS)
 
     def check_inputs(self, inputs: Sequence[str]) -> int:
         """The number of partitions that all inputs have. Raises ConfigError if one is missing or differs."""

@@ -7,6 +7,7 @@ broker may be called: it pauses and notes, and `poll` returns what it noted.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
@@ -91,6 +92,7 @@ class KafkaLog:
         self._consumer: KafkaConsumer | None = None
         self._producer: BoundedProducer | None = None
         self._rebalances = Rebalances()
+        self._partitions = 0
         self._owned: set[int] = set()
         self._live: set[int] = set()
         self._counts: dict[str, int] = {}
@@ -105,8 +107,8 @@ class KafkaLog:
 
     def _open(self) -> None:
         cluster = self._cluster = Cluster(self._brokers, self._security, self._timeout)
-        partitions = cluster.check_inputs(self._inputs)
-        cluster.create_journal(self._journal, partitions)
+        self._partitions = cluster.check_inputs(self._inputs)
+        cluster.create_journal(self._journal, self._partitions)
         with translated("joining the group", opening=True):
             consumer = self._consumer = KafkaConsumer(**self._consumer_settings)
             self._rebalances.consumer = consumer
@@ -148,9 +150,17 @@ class KafkaLog:
             return frozenset(), frozenset()
         revoked = frozenset(self._owned) if lost else frozenset()
         assigned = whole_partitions(gained, self._inputs)
+        if assigned and max(assigned) >= self._partitions:
+            self._grow()
         self._owned = set(assigned)
         self._live.clear()
         return assigned, revoked
+
+    def _grow(self) -> None:
+        """The inputs were given more partitions since `open`; the journal needs as many."""
+        cluster = _opened(self._cluster)
+        self._partitions = cluster.check_inputs(self._inputs)
+        cluster.create_journal(self._journal, self._partitions)
 
     def seek(self, partition: int, positions: Mapping[str, int]) -> None:
         self._check_owned(partition)
@@ -190,7 +200,7 @@ class KafkaLog:
             self._check_owned(shard.partition)
         membership = self._membership()
         producer = _opened(self._producer)
-        with translated("committing an epoch"):
+        with translated("committing an epoch"), stale_metadata():
             producer.begin_transaction()
             for output in epoch.outputs:
                 self._send(producer, output)
@@ -294,6 +304,16 @@ class KafkaLog:
                 consumer.close(timeout_ms=1000)
         if cluster is not None:
             cluster.close()
+
+
+@contextmanager
+def stale_metadata() -> Iterator[None]:
+    """kafka-python's producer refuses, as a ValueError, a partition that is newer than what it knows of the
+    topic; the producer that `recover` makes knows."""
+    try:
+        yield
+    except ValueError as error:
+        raise Transient(f"committing an epoch: {error}") from error
 
 
 class BoundedProducer(KafkaProducer):  # type: ignore[misc]

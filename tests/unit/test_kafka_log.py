@@ -35,7 +35,7 @@ class Cluster:
         self.broker = broker
         self.client = KafkaLogClient([broker])
         self.group = f"{name}.{os.getpid()}.{time.time_ns()}"
-        self._make = make
+        self.make = make
         self._logs: list[Log] = []
         self._topics = 0
 
@@ -50,7 +50,7 @@ class Cluster:
 
     def log(self, *inputs: str, worker: str = "w0", **settings: Any) -> Log:
         settings = {"probe_interval": 0.05, "session_timeout": 10.0} | settings
-        log = self._make(
+        log = self.make(
             [self.broker],
             group=self.group,
             worker=worker,
@@ -302,16 +302,50 @@ def test_an_output_that_the_topic_can_never_take_is_a_state_error(cluster: Clust
     assert log.committed(0).sequence == 0
 
 
-def test_journal_and_input_topics_have_as_many_partitions_and_the_journal_is_kept(cluster: Cluster) -> None:
-    topic = cluster.topic(partitions=3)
-    cluster.log(topic).open()
+def test_the_journal_has_as_many_partitions_as_the_inputs_and_is_kept(cluster: Cluster) -> None:
+    cluster.log(cluster.topic(partitions=3)).open()
     journal = f"{cluster.group}.journal"
     assert cluster.client.topics()[journal].partitions == 3
     admin = KafkaAdminClient(bootstrap_servers=cluster.broker)
-    configs = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, journal)])
-    text = repr(configs)
-    assert "'retention.ms'" in text
+    configs = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, journal)])["topic"][journal]
+    assert {key: configs[key]["value"] for key in ("cleanup.policy", "retention.ms", "retention.bytes")} == {
+        "cleanup.policy": "delete",
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+    }
     admin.close()
+
+
+def test_partitions_added_while_running_are_assigned_and_can_be_committed(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    setting = {KafkaLog: "metadata_max_age_ms", ConfluentLog: "topic.metadata.refresh.interval.ms"}[cluster.make]
+    log = cluster.started(topic, client_settings={f"consumer.{setting}": 300})
+    log.commit(epoch(1, topic, 0))
+    admin = KafkaAdminClient(bootstrap_servers=cluster.broker)
+    admin.create_partitions({topic: 2})
+    admin.close()
+    held = {0}
+
+    def both() -> bool:
+        polled = log.poll(1, 0.1)
+        held.difference_update(polled.revoked)
+        held.update(polled.assigned)
+        return held == {0, 1}
+
+    until(both)
+    shards = (ShardEpoch(0, 2, {topic: 0}, b""), ShardEpoch(1, 1, {topic: 0}, b"new"))
+
+    def committed() -> bool:
+        try:
+            log.commit(Epoch((), shards))
+        except Transient:
+            log.recover()
+            return False
+        return True
+
+    until(committed)
+    assert (log.committed(0).sequence, log.committed(1).sequence) == (2, 1)
+    assert [entry.entry for entry in log.journal(1, 0, 0, 1)] == [b"new"]
 
 
 def test_a_topic_made_again_has_another_id(cluster: Cluster) -> None:
