@@ -20,8 +20,8 @@ class HttpServer:
     """Health, metrics and the API. Making it binds the address.
 
     digest: of the configuration, for the metrics. alive: why the process is not alive, empty if it is.
-    Raises ConfigError if the address cannot be had on this machine or the token cannot be read, and Transient (exit 75)
-    if the port is in use: as a rule by the process before this one, which is still draining.
+    Raises ConfigError if the address cannot be had on this machine or the token cannot be read, and Transient
+    (exit 75) if the port is in use: as a rule by the process before this one, which is still draining.
     """
 
     def __init__(
