@@ -49,29 +49,29 @@ REASONS = 3  # per prediction
 
 
 class LinearPredictions(NamedTuple):
-    """The predictions of one run; see `streamd.learners.Predictions`."""
+    """The predictions of one run; see `streamd.learners.Predictions`.
+
+    rows: the features of each; entries, shares: (n, REASONS), which of them count most (-1: none), and how much.
+    """
 
     values: NDArray[np.float64]
     known: NDArray[np.int64]
     rows: Sequence[Mapping[str, Any]]
-    entries: NDArray[np.int64]
-    shares: NDArray[np.float64]
+    entries: Sequence[Sequence[int]]
+    shares: Sequence[Sequence[float]]
 
     def memo(self, i: int) -> bytes:
         return self.values[i, : self.known[i]].tobytes()
 
     def why(self, i: int) -> Why:
         """Up to three of [feature or feature=category, its part of the margin], strongest first."""
-        names = [
-            f"{name}={value}" if isinstance(value, str) else name
-            for name, value in self.rows[i].items()
-            if value is not None
-        ]
-        return [
-            [names[j], share]
-            for j, share in zip(self.entries[i].tolist(), self.shares[i].tolist(), strict=True)
-            if j >= 0
-        ]
+        present = [feature for feature in self.rows[i].items() if feature[1] is not None]
+        found = zip(self.entries[i], self.shares[i], strict=True)
+        return [[_reason(*present[j]), share] for j, share in found if j >= 0]
+
+
+def _reason(name: str, value: Any) -> str:
+    return f"{name}={value}" if isinstance(value, str) else name
 
 
 class LinearSteps:
@@ -161,7 +161,7 @@ class LinearSteps:
             len(self._predicted),
         )
         rows = [self._taken[row] for row in self._predicted]
-        return LinearPredictions(values, np.array(self._known, np.int64), rows, entries, shares)
+        return LinearPredictions(values, np.array(self._known, np.int64), rows, entries.tolist(), shares.tolist())
 
     def _row_slowly(self, x: Any) -> int:
         codes, values, complete = self._index.codes(x)

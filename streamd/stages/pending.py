@@ -160,6 +160,12 @@ class PendingLabels:
         heads = (self.waiting.oldest(), self.early.oldest())
         return min((head[1].deadline for head in heads if head is not None), default=None)
 
+    def nothing_before(self, now: int) -> int:
+        """A moment before which nothing expires, whatever comes from `now` on."""
+        new = now + min(self.bounds.max_age, self.bounds.early_age)
+        deadline = self.deadline()
+        return new if deadline is None else min(new, deadline)
+
     def _expire(self, event: str, entry: Remembered) -> None:
         del self.waiting[event]
         self.bytes -= len(entry.value)

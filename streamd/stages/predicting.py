@@ -77,7 +77,7 @@ class Taken(NamedTuple):
     memos: list[bytes]
 
 
-class _Predicted(NamedTuple):
+class _Predicted(Struct, frozen=True, gc=False):
     """A prediction to be written, once the run has been executed."""
 
     event: codec.Event
@@ -126,6 +126,7 @@ class Predicting:
         self.drift = None if settings.drift_delta is None else Adwin(settings.drift_delta, key)
         self.drifts = 0
         self.now = 0  # event time, milliseconds since 1970
+        self._look = 0  # nothing is due before; a look at every record would cost more than most of them
         self.counts = dict.fromkeys(COUNTS, 0)
         self._read_label = codec.class_label if settings.task == "classify" else codec.value_label
         self._one_by_one = self.drift is not None and settings.drift_reset
@@ -305,9 +306,12 @@ class Predicting:
 
     def _advance(self, ts: int, taken: Taken) -> None:
         """Event time never goes back; what is due by now expires."""
-        self.now = max(self.now, ts)
-        self.counts["expired_events"] += self.pending.expire(self.now)
-        self._give_up(self.pending.expire_early(self.now), taken)
+        if ts > self.now:
+            self.now = ts
+        if self.now >= self._look:
+            self.counts["expired_events"] += self.pending.expire(self.now)
+            self._give_up(self.pending.expire_early(self.now), taken)
+            self._look = self.pending.nothing_before(self.now)
 
     def _give_up(self, labels: Sequence[Record], taken: Taken) -> None:
         for record in labels:
@@ -358,8 +362,9 @@ class Predicting:
         known = predictions.known.tolist() if predicted else []
         topic, partition = self.settings.predictions, self.partition
         outputs = []
-        for i, (event, record, ts) in enumerate(predicted):
-            told = describe(event, rows[i][: known[i]], predictions.why(i), ts, self._echo(record))
+        for i, one in enumerate(predicted):
+            event, record = one.event, one.record
+            told = describe(event, rows[i][: known[i]], predictions.why(i), one.ts, self._echo(record))
             key = record.key if record.key is not None else event.id.encode()
             outputs.append(Output(topic, key, codec.encode(told), record.timestamp, partition))
         return outputs
@@ -426,5 +431,6 @@ class Predicting:
             self.drift.restore(parts["drift"])
         document = parts["stage"].document
         self.now, self.drifts = document["now"], document["drifts"]
+        self._look = 0
         self.counts = dict.fromkeys(COUNTS, 0) | document["counts"]
         self.delay.restore(document["delay"])
