@@ -95,10 +95,13 @@ class Learner(Protocol):
 
 def registry() -> dict[str, Callable[..., Learner]]:
     """kind -> constructor. A new learner is one file and one line here."""
+    from streamd.learners.groupwise import GroupwiseClassifier, GroupwiseRegressor
     from streamd.learners.linear import LinearClassifier, LinearRegressor
     from streamd.learners.river_model import RiverClassifier, RiverRegressor
 
     return {
+        "groupwise/classify": GroupwiseClassifier,
+        "groupwise/regress": GroupwiseRegressor,
         "linear/classify": LinearClassifier,
         "linear/regress": LinearRegressor,
         "river/classify": RiverClassifier,
