@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from streamd import snapshot
 from streamd.errors import BadRecord
 from streamd.learners import Learner
+from streamd.learners.groupwise import GroupwiseClassifier, GroupwiseRegressor
 from streamd.learners.linear import LinearClassifier, LinearRegressor
 from streamd.learners.river_model import RiverClassifier, RiverRegressor
 from streamd.snapshot import State, digest
@@ -53,6 +54,41 @@ LEARNERS = {
     "linear raw": Case(lambda: LinearClassifier(standardise=False, optimizer="sgd"), FEATURES, MANY_CLASSES),
     "linear squared": Case(lambda: LinearRegressor(), FEATURES, VALUES),
     "linear huber raw": Case(lambda: LinearRegressor(loss="huber", standardise=False), FEATURES, VALUES),
+    "groupwise ridge": Case(
+        lambda: GroupwiseRegressor((-100.0, 100.0), ["colour=*", "age<0", "member=true"]), FEATURES, VALUES
+    ),
+    "groupwise softmax": Case(
+        lambda: GroupwiseClassifier(["town=*", "age<0"], max_classes=4, max_groups=4), FEATURES, MANY_CLASSES, 4
+    ),
+    "groupwise logistic": Case(
+        lambda: GroupwiseClassifier(["member=*"], oracle="logistic", meta="bayes"), FEATURES, TWO_CLASSES, 2
+    ),
+    "groupwise pairs": Case(
+        lambda: GroupwiseRegressor((-50.0, 50.0), ["colour=*"], experts="pairs", max_features=3, max_groups=3),
+        FEATURES,
+        VALUES,
+    ),
+    "groupwise quantiles": Case(
+        lambda: GroupwiseRegressor((-50.0, 50.0), ["town=*"], loss="pinball", meta="mlpoly", everyone=False),
+        FEATURES,
+        VALUES,
+    ),
+    "groupwise sampled": Case(
+        lambda: GroupwiseRegressor((-50.0, 50.0), ["age<0"], oracle="vaw", play="sampled", seed=7),
+        FEATURES,
+        VALUES,
+    ),
+    "groupwise river": Case(
+        lambda: GroupwiseClassifier(
+            ["age<0", "hours=*"],
+            oracle={"river": [SCALED, "river.linear_model.LogisticRegression"]},
+            loss="zero_one",
+            max_groups=4,
+        ),
+        ONLY_NUMBERS,
+        TWO_CLASSES,
+        2,
+    ),
     "river logistic": Case(
         lambda: RiverClassifier([SCALED, "river.linear_model.LogisticRegression"]), ONLY_NUMBERS, TWO_CLASSES, 2
     ),
@@ -157,7 +193,7 @@ def test_to_predict_and_to_peek_change_nothing(case: Case, data: st.DataObject) 
     predictions = steps.execute()
 
     assert digest(learner.state()) == before
-    assert p.tobytes() == predictions.memo(0)
+    assert p.tobytes() == learner.probabilities(predictions.memo(0)).tobytes()
     assert why == predictions.why(0)
 
 
@@ -298,7 +334,7 @@ def test_labels_that_do_not_fit_are_refused_and_change_nothing(case: Case) -> No
 
 
 def is_classifier(learner: Learner) -> bool:
-    return isinstance(learner, LinearClassifier | RiverClassifier)
+    return isinstance(learner, LinearClassifier | RiverClassifier | GroupwiseClassifier)
 
 
 with_bound = {name: case for name, case in LEARNERS.items() if case.most_classes is not None}

@@ -46,7 +46,7 @@ LEAST = 1e-6  # a probability counts as no less in the log loss
 
 
 def accounting_of(meta: str, loss: str, accounting: str | None, play: str) -> str:
-    """The accounting; where none is declared, the one that fits. Raises ConfigError for what does not go together."""
+    """The accounting; where none is declared, the one that fits. Raises ConfigError if they do not fit."""
     if meta in FITS and loss not in FITS[meta]:
         raise ConfigError("meta", f'"{meta}" is for {" or ".join(FITS[meta])} loss, not for {loss}')
     if accounting is None:

@@ -72,8 +72,8 @@ class Groupwise:
         self._totals = np.zeros(len(kernel.TOTALS))
         self._moments = np.zeros((3, self.index.size))
         self._allocate(0, 0, 0)
+        self._grow()
         for slot, name in enumerate(self.groups.fixed):
-            self._grow()
             self._bear(slot, self.groups.mass(name))
 
     # --- what it is asked
