@@ -317,8 +317,8 @@ class ConfluentLog:
         connection = python_connection(self._brokers, self._security)
         return read_journal(connection, self._journal, partition, start, after, through, self._timeout)
 
-    def trim_journal(self, partition: int, below: int) -> None:
-        _opened(self._cluster).trim(self._journal, partition, below)
+    def trim_journal(self, partition: int, below: int, before: int) -> None:
+        _opened(self._cluster).trim(self._journal, partition, below, before)
 
     def lag(self) -> Mapping[tuple[str, int], Lag]:
         consumer, now, found = _opened(self._consumer), time.time(), {}

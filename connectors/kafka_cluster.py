@@ -126,9 +126,14 @@ class Cluster:
         with translated(f"leaving group {group}"):
             self._admin.remove_group_members(group, [MemberToRemove(group_instance_id=worker)])
 
-    def trim(self, topic: str, partition: int, below: int) -> None:
+    def trim(self, topic: str, partition: int, below: int, before: int | None = None) -> None:
+        """Delete the records below an offset; before: only those with a timestamp below this one."""
+        where = TopicPartition(topic, partition)
         with translated(f"trimming {topic}[{partition}]"):
-            self._admin.delete_records({TopicPartition(topic, partition): below}, timeout_ms=self._timeout)
+            if before is not None:
+                younger = self._admin.list_partition_offsets({where: before})[where].offset
+                below = min(below, younger) if younger >= 0 else below
+            self._admin.delete_records({where: below}, timeout_ms=self._timeout)
 
     def close(self) -> None:
         with translated("closing"):

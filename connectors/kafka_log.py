@@ -264,8 +264,8 @@ class KafkaLog:
     def journal(self, partition: int, start: int, after: int, through: int) -> Iterator[JournalEntry]:
         return read_journal(self._connection, self._journal, partition, start, after, through, self._timeout)
 
-    def trim_journal(self, partition: int, below: int) -> None:
-        _opened(self._cluster).trim(self._journal, partition, below)
+    def trim_journal(self, partition: int, below: int, before: int) -> None:
+        _opened(self._cluster).trim(self._journal, partition, below, before)
 
     def lag(self) -> Mapping[tuple[str, int], Lag]:
         consumer, now, found = _opened(self._consumer), time.time(), {}

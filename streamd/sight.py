@@ -132,6 +132,7 @@ class Sight:
 
     def away(self, failure: Transient) -> None:
         self._away = str(failure)
+        self._change(last_progress=time.time())  # the engine waits on purpose, and gives up by itself
         self._say(logging.WARNING, "log away", reason=self._away)
         self._publish()
 

@@ -5,9 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from connectors.kafka_client import KafkaLogClient
 from connectors.kafka_log import KafkaLog
@@ -17,12 +15,13 @@ from connectors.sqlite_log import SqliteLog, SqliteLogClient
 from connectors.sqlite_store import SqliteStore
 from connectors.sqlite_topics import Retention
 from streamd import config as configuration
+from streamd import kernels
 from streamd.config import Config, Pipeline
 from streamd.daemon import Daemon, Part
 from streamd.engine import Engine, Pacing
 from streamd.errors import ConfigError
 from streamd.learners import Learner, registry
-from streamd.ports import Log, LogClient, Record, Store
+from streamd.ports import Log, LogClient, Store
 from streamd.restore import Identity, shard_name
 from streamd.shard import Shard
 from streamd.sight import Sight
@@ -64,7 +63,7 @@ def engine(
     key = _signing_key(config)
     fresh = learner(name, pipeline, key)
     described = settings(config, pipeline)
-    _warm_up(name, Predicting(described, fresh, None, key))
+    _warm_up(name)
     meaning = pipeline.meaning()
 
     def identity(partition: int) -> Identity:
@@ -226,11 +225,9 @@ def _signing_key(config: Config) -> bytes | None:
     return None if secret is None else secret.encode()
 
 
-def _warm_up(name: str, task: Predicting) -> None:
-    """Compile, or load, the kernels before readiness: one throw-away event through a throw-away shard."""
+def _warm_up(name: str) -> None:
+    """Compile, or load, the kernels before readiness."""
     began = time.monotonic()
-    label: Any = "a" if task.settings.task == "classify" else 1.0
-    value = msgspec.json.encode({"id": "warm-up", "features": {"x": 1.0, "c": "v"}, "label": label})
-    task.take([Record(task.settings.events, 0, 0, 0, None, value)])
+    kernels.load()
     facts = {"pipeline": name, "seconds": round(time.monotonic() - began, 2)}
     logger.info("kernels ready", extra={"facts": facts})

@@ -20,14 +20,15 @@ def judge_classes(
 ) -> None:
     """Add n judged predictions.
 
-    y, guess: (n,) class indices, guess -1 for none; p: (n,) the probability given to y.
-    sums: (2, 4) labels, correct, log loss in nats, correct by the most frequent class so far.
+    y, guess: (n,) class indices, guess -1 for none; p: (n,) the probability given to y, NaN if y was not known.
+    sums: (2, 5) labels, correct, log loss (nats), the labels it is of, correct by the most frequent class so far.
     truth, told: (2, C) how often each class was true, was predicted.
     """
     for i in range(y.shape[0]):
         common = np.argmax(truth[0])
         majority = 1.0 if truth[0, common] > 0 and common == y[i] else 0.0
-        loss = -np.log(max(p[i], FLOOR))
+        known = 0.0 if np.isnan(p[i]) else 1.0
+        loss = -np.log(max(p[i], FLOOR)) if known else 0.0
         for row in range(2):
             factor = 1.0 if row == 0 else fading
             if row == 1:
@@ -36,7 +37,8 @@ def judge_classes(
             sums[row, 0] = sums[row, 0] * factor + 1.0
             sums[row, 1] = sums[row, 1] * factor + (1.0 if guess[i] == y[i] else 0.0)
             sums[row, 2] = sums[row, 2] * factor + loss
-            sums[row, 3] = sums[row, 3] * factor + majority
+            sums[row, 3] = sums[row, 3] * factor + known
+            sums[row, 4] = sums[row, 4] * factor + majority
             truth[row, y[i]] += 1.0
             if guess[i] >= 0:
                 told[row, guess[i]] += 1.0
@@ -59,3 +61,10 @@ def judge_values(y: Floats, value: Floats, fading: float, sums: Floats, mean: Fl
             sums[row, 2] = sums[row, 2] * factor + error * error
             sums[row, 3] = sums[row, 3] * factor + baseline
         mean[0] += (y[i] - mean[0]) / sums[0, 0]
+
+
+def load() -> None:
+    """Compile, or load, the kernels."""
+    none, row = np.zeros(0, np.int64), np.zeros((2, 5))
+    judge_classes(none, none, np.zeros(0), 0.5, row, np.zeros((2, 8)), np.zeros((2, 8)))
+    judge_values(np.zeros(0), np.zeros(0), 0.5, np.zeros((2, 4)), np.zeros(1))

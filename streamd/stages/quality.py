@@ -1,7 +1,7 @@
 """How good the predictions were, each judged as it was made at the time (prequential evaluation).
 
 Over all labels and over a fading window (Gama, Sebastiao, Rodrigues 2013: every sum is multiplied by `fading` at
-each label). A class that was not known when the prediction was made had probability 0.
+each label). Log loss is over the labels whose class was known when the prediction was made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class ClassQuality:
 
     def __init__(self, fading: float) -> None:
         self.fading = fading
-        self.sums: Floats = np.zeros((2, 4))
+        self.sums: Floats = np.zeros((2, 5))
         self.truth: Floats = np.zeros((2, 8))
         self.told: Floats = np.zeros((2, 8))
 
@@ -48,10 +48,12 @@ class ClassQuality:
         self._make_room(len(classes))
         index = {name: i for i, name in enumerate(classes)}
         y = np.array([index[str(label)] for label in labels], np.int64)
-        rows = np.arange(len(y))
-        guess = np.where(known > 0, values.argmax(axis=1), -1) if values.shape[1] else np.full(len(y), -1)
-        inside = y < known
-        p = np.where(inside, values[rows, np.where(inside, y, 0)], 0.0) if values.shape[1] else np.zeros(len(y))
+        if values.shape[1]:
+            inside = y < known
+            p = np.where(inside, values[np.arange(len(y)), np.where(inside, y, 0)], np.nan)
+            guess = np.where(known > 0, values.argmax(axis=1), -1)
+        else:
+            p, guess = np.full(len(y), np.nan), np.full(len(y), -1)
         judge_classes(y, guess, p, self.fading, self.sums, self.truth, self.told)
         wrong: Floats = (guess != y).astype(np.float64)
         return wrong
@@ -65,12 +67,13 @@ class ClassQuality:
         return int(self.sums[0, 0]), self._row(0), self._row(1)
 
     def _row(self, row: int) -> dict[str, float]:
-        n, correct, loss, majority = self.sums[row].tolist()
+        n, correct, loss, known, majority = self.sums[row].tolist()
         if n == 0:
             return {}
         chance = float(self.truth[row] @ self.told[row]) / (n * n)
         kappa = (correct / n - chance) / (1 - chance) if chance < 1 else 0.0
-        return {"accuracy": correct / n, "log_loss": loss / n, "kappa": kappa, "majority": majority / n}
+        measures = {"accuracy": correct / n, "kappa": kappa, "majority": majority / n}
+        return measures | {"log_loss": loss / known} if known else measures
 
     def state(self) -> State:
         return State({"sums": self.sums.copy(), "truth": self.truth.copy(), "told": self.told.copy()}, {})
