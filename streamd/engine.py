@@ -93,16 +93,21 @@ class Engine:
 
     def _follow(self, polled: Polled) -> None:
         """The log has given or taken partitions. What a lost shard did since its commit was never sent."""
-        for partition in polled.revoked:
+        for partition in polled.revoked | polled.assigned:
             shard = self._shards.pop(partition, None)
             if shard is not None and not shard.dirty:
                 self._aside[partition] = shard
+        for partition in polled.revoked:
             if partition in self._waiting:
                 self._waiting.remove(partition)
             self._sight.forget(partition)
         for partition in sorted(polled.assigned):
+            self._await_restore(partition)
+
+    def _await_restore(self, partition: int) -> None:
+        if partition not in self._waiting:
             self._waiting.append(partition)
-            self._sight.restoring(partition)
+        self._sight.restoring(partition)
 
     def _restore_next(self) -> None:
         """One shard at a time, so that polls go on in between."""
@@ -143,8 +148,11 @@ class Engine:
             self._began = time.monotonic()
         self._taken += len(records)
         for partition, own in _by_partition(records).items():
+            shard = self._shards.get(partition)
+            if shard is None:  # its epoch was void: it will seek back to them
+                continue
             began = time.monotonic()
-            self._shards[partition].take(own)
+            shard.take(own)
             self._quiet[partition] = time.monotonic()
             self._writer.worked(partition, self._quiet[partition] - began)
 
@@ -204,9 +212,7 @@ class Engine:
         for partition, shard in list(self._shards.items()):
             if shard.dirty:
                 del self._shards[partition]
-                self._log.pause(partition)
-                self._waiting.append(partition)
-                self._sight.restoring(partition)
+                self._await_restore(partition)
         self._taken = 0
         self._reach(self._log.recover, failure)
 

@@ -18,6 +18,7 @@ from streamd.cli.run import run
 from streamd.cli.send import send
 from streamd.cli.status import status
 from streamd.cli.tail import tail
+from streamd.cli.topics import topics
 from streamd.errors import EXIT_BUG, StreamdError
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for verb in (run, check, init, send, tail, status, demo):
     app.command()(verb)
+app.add_typer(topics)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
