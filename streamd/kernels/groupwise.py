@@ -33,7 +33,7 @@ MODES = (
     *("oracle", "loss", "meta", "accounting", "experts", "play", "standardise", "intercept", "clip", "cover"),
     *("everyone", "seed", "columns"),
 )
-PARAMS = ("lam", "eta", "floor", "limit", "rate", "alpha", "least", "endowment")
+PARAMS = ("lam", "eta", "floor", "limit", "rate", "alpha", "least")
 STATS = (
     *("n", "weight", "weight2", "loss", "everyone", "own", "expected", "harm2", "fallback", "covered"),
     *("ambiguity", "discrepancy", "width"),
@@ -773,7 +773,7 @@ def _born(s, mass, P, W, G, R, C, L, q, stats, cover, totals, modes, params):  #
     W[s, :, :] = 0.0
     G[s, :, :] = 0.0
     stats[s, :] = 0.0
-    cover[s, 0], cover[s, 1], cover[s, 2] = params[7], 0.0, 0.0
+    cover[s, 0], cover[s, 1], cover[s, 2] = 1.0, 0.0, 0.0
 
 
 @njit(cache=True, error_model="numpy")

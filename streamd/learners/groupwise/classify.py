@@ -39,7 +39,6 @@ class GroupwiseClassifier(Groupwise):
         play: str = "average",
         floor: float = 1e-6,
         coverage: float = 0.9,
-        endowment: float = 0.1,
         standardise: bool = True,
         limit: float = 10.0,
         intercept: bool = True,
@@ -59,7 +58,7 @@ class GroupwiseClassifier(Groupwise):
         require(max_classes >= 2, "max_classes", "must be 2 or more")
         self.lam, self.eta, self.floor, self.limit = 1.0, eta, floor, limit
         self.meta, self.accounting, self.experts, self.play = meta, accounting, experts, play
-        self.clip, self.coverage, self.endowment = True, coverage, endowment
+        self.clip, self.coverage = True, coverage
         self.standardise, self.intercept = standardise, intercept
         self.max_features, self.max_features_per_event = max_features, max_features_per_event
         self.seed, self.key = seed, key

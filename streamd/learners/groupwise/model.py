@@ -237,7 +237,6 @@ class Groupwise:
             "rate": metas.rate(self.meta, metas.LEAST),
             "alpha": 1.0 - self.coverage,
             "least": metas.LEAST,
-            "endowment": self.endowment,
         }
         return np.array([given[name] for name in kernel.PARAMS])
 
@@ -381,7 +380,6 @@ class Groupwise:
     intercept: bool
     clip: bool
     coverage: float
-    endowment: float
     seed: int
     max_features: int
     max_features_per_event: int
@@ -398,7 +396,6 @@ class Groupwise:
         require(0.0 <= self.floor <= 1.0, "floor", "must be within 0 and 1")
         require(0.0 < self.limit < math.inf, "limit", "must be above 0")
         require(0.0 <= self.coverage < 1.0, "coverage", "must be 0 (none) or below 1")
-        require(0.0 < self.endowment <= 1.0, "endowment", "must be above 0, at most 1")
         require(0 <= self.seed < 1 << 63, "seed", "must be within 0 and 2^63")
         require(1 <= self.max_features <= 4096, "max_features", "must be within 1 and 4096")
         require(self.max_features_per_event >= 1, "max_features_per_event", "must be 1 or more")

@@ -22,7 +22,7 @@ class GroupwiseRegressor(Groupwise):
     oracle: "ridge" or "vaw" (squared), "quantile" (pinball), or {river = ...}; lam: ridge; eta: AdaGrad's rate.
     meta, accounting, experts, play, floor: see `metas`.
     clip: hold models' predictions within the range.
-    coverage: of the intervals, 0 for none; endowment: see `coverage`.
+    coverage: of the intervals, see `coverage`; 0 for none.
     standardise, limit: numbers to mean 0 and deviation 1, held within `limit`; intercept: a column of ones.
     max_features: columns; further features share one by hash, counted in `index.hashed`.
     max_groups, max_awake: see `groups`. seed: for sampled play.
@@ -49,7 +49,6 @@ class GroupwiseRegressor(Groupwise):
         floor: float = 1e-6,
         clip: bool = True,
         coverage: float = 0.9,
-        endowment: float = 0.1,
         standardise: bool = True,
         limit: float = 10.0,
         intercept: bool = True,
@@ -79,7 +78,7 @@ class GroupwiseRegressor(Groupwise):
         self._centre = int(np.abs(self._quantiles - 0.5).argmin()) if loss == "pinball" else 0
         self.lam, self.eta, self.floor, self.limit = lam, eta, floor, limit
         self.meta, self.accounting, self.experts, self.play = meta, accounting, experts, play
-        self.clip, self.coverage, self.endowment = clip, coverage, endowment
+        self.clip, self.coverage = clip, coverage
         self.standardise, self.intercept = standardise, intercept
         self.max_features, self.max_features_per_event = max_features, max_features_per_event
         self.seed, self.key = seed, key
