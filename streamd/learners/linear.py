@@ -51,14 +51,15 @@ REASONS = 3  # per prediction
 class LinearPredictions(NamedTuple):
     """The predictions of one run; see `streamd.learners.Predictions`.
 
-    rows: the features of each; entries, shares: (n, REASONS), which of them count most (-1: none), and how much.
+    rows: the features of each; entries, shares: which REASONS of them count most (-1: none), and how much; flat,
+    because a list for each prediction would be one more for the garbage collector to trace.
     """
 
     values: NDArray[np.float64]
     known: NDArray[np.int64]
     rows: Sequence[Mapping[str, Any]]
-    entries: Sequence[Sequence[int]]
-    shares: Sequence[Sequence[float]]
+    entries: Sequence[int]
+    shares: Sequence[float]
 
     def memo(self, i: int) -> bytes:
         return self.values[i, : self.known[i]].tobytes()
@@ -66,7 +67,8 @@ class LinearPredictions(NamedTuple):
     def why(self, i: int) -> Why:
         """Up to three of [feature or feature=category, its part of the margin], strongest first."""
         present = [feature for feature in self.rows[i].items() if feature[1] is not None]
-        found = zip(self.entries[i], self.shares[i], strict=True)
+        own = slice(i * REASONS, (i + 1) * REASONS)
+        found = zip(self.entries[own], self.shares[own], strict=True)
         return [[_reason(*present[j]), share] for j, share in found if j >= 0]
 
 
@@ -161,7 +163,9 @@ class LinearSteps:
             len(self._predicted),
         )
         rows = [self._taken[row] for row in self._predicted]
-        return LinearPredictions(values, np.array(self._known, np.int64), rows, entries.tolist(), shares.tolist())
+        return LinearPredictions(
+            values, np.array(self._known, np.int64), rows, entries.ravel().tolist(), shares.ravel().tolist()
+        )
 
     def _row_slowly(self, x: Any) -> int:
         codes, values, complete = self._index.codes(x)
