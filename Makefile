@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: env demo test lint lock clean
+.PHONY: env demo test bench lint lock clean
 
 env: $(VENV)/.ready  ## the environment, as pinned in requirements.lock
 
@@ -19,6 +19,9 @@ demo: env  ## the daemon on the embedded log, learning from a real stream
 
 test: env  ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+bench: env  ## what it costs, as ratios against peers and limits measured in the same run; a few minutes
+	for name in throughput epoch_cost recovery memory; do $(BIN)/python -m tests.bench.$$name || exit 1; done
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
