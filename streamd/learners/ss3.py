@@ -1,0 +1,621 @@
+"""SS3: text classification from counts alone, exact after every document, with its reasons (Burdisso, Errecalde,
+Montes-y-Gomez 2019, https://arxiv.org/abs/1905.08772; n-grams: t-SS3, https://arxiv.org/abs/1911.06147).
+
+For a term g (a word or an n-gram) and category c of C, with fr(g, c) the times g was seen in c:
+
+    lv = (fr / max_fr(c)) ^ sigma             max_fr over the terms of g's length; 0 where fr <= 1
+    sg = tanh(3 (lv - M) / (lam D) - 3)/2 + 1/2   M the lower median of g's lv over the categories, D their mean
+                                              deviation from it; both their least where C = 2
+    sn = ((C - (S+1)) / ((C-1) (S+1))) ^ rho  S the sum of sg over the other categories
+    gv = lv sg sn                             its weight for c
+    cv = gv / max_gv(c)                       its confidence: `norm_gv`; `gv` takes gv as it is
+
+significance: "xai" silences words that are common everywhere (sg = 0 where M >= 0.3, or M > 0.2 or all lv > 0.09 and
+D <= 0.1) and gives lam D a floor of 0.03; "vanilla" does neither. confidence "norm_gv_xai" is `norm_gv`, and for
+n-grams T, the sum of gv of all its words over all categories, takes part: below 0.05 the n-gram counts nothing;
+where every word has gv >= 0.01 in c, T is added. "gv" with "vanilla" is nearest to the paper.
+
+A sentence takes, from the left, n-grams where they say more than their words; cv above alpha are added up over terms,
+sentences and paragraphs (or the largest is taken). The largest sum is the decision, the first category on ties. If all
+are 0, `default` decides: the category with the most words, unknown, or a name. The probabilities of a prediction are
+its cv over their sum, all the same if that is 0.
+
+These are the functions of PySS3 0.6.5 (https://github.com/sergioburdisso/pyss3); `compatibility="pyss3"` also cuts
+texts as it does (see `ss3_text`). Without that, learning, deciding and explaining see the same words. In both, only
+counts are stored, so sigma, lam, rho and alpha may change at any time, and a category counts among the C from its first
+document on, until all were taken back.
+
+>>> model = SS3Classifier()
+>>> for text, label in [("I lost my card", "lost"), ("where is my refund", "refund"), ("card lost", "lost"),
+...                     ("refund please", "refund"), ("is my card lost", "lost")]:
+...     model.learn_one(text, label)
+>>> model.classify("my card").round(4).tolist()
+[1.8301, 0.0]
+>>> [reason[:2] for reason in model.peek("a lost card?")[1]]
+[['lost', 1.0], ['card', 1.0]]
+"""
+
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamd.errors import BadRecord, ConfigError, StateError
+from streamd.kernels import ss3 as kernel
+from streamd.kernels import ss3_counts as counts
+from streamd.learners import Label, Why
+from streamd.learners.features import HEAVIEST, LONGEST
+from streamd.learners.ss3_text import Delimiters, Pyss3Tokeniser, Tokeniser
+from streamd.snapshot import State
+
+CONFIDENCES = {"gv": kernel.GV, "norm_gv": kernel.NORM_GV, "norm_gv_xai": kernel.NORM_GV_XAI}
+SIGNIFICANCES = {"vanilla": kernel.VANILLA, "xai": kernel.XAI}
+OPERATORS = {"sum": kernel.SUM, "max": kernel.MAX}  # a new one is a line here and one in the kernel's `_fold`
+OTHERS = "[others]"  # PySS3's category of documents that have no label
+UNKNOWN = "[unknown]"
+REST, SENTENCES, PARAGRAPHS = "(rest)", "(sentences)", "(paragraphs)"
+SLOTS = 1 << 13  # of the cache of values
+TERM_ARRAYS = ("parent", "word", "length", "count", "missed")
+
+
+class SS3Predictions:
+    """The predictions of one run; see `streamd.learners.Predictions`.
+
+    values: (n, C) probabilities.  confidences: (n, C) what SS3 says, cv summed up.
+    """
+
+    def __init__(
+        self, model: "SS3Classifier", steps: "SS3Steps", known: NDArray[np.int64], answers: kernel.Answers
+    ) -> None:
+        self.values = answers.p
+        self.confidences = answers.cv
+        self.known = known
+        self._answers = answers
+        self._classes = model.classes
+        self._multilabel = model.multilabel
+        self._words = steps.words
+        self._codes = steps._codes
+        self._starts = [steps._placed[row][0] for row in steps._predicted]
+
+    def memo(self, i: int) -> bytes:
+        return self.values[i, : self.known[i]].tobytes()
+
+    def label(self, i: int) -> str | list[str]:
+        """The decision: a category or UNKNOWN; with several labels, the list of them."""
+        decided = int(self._answers.decided[i])
+        if not self._multilabel:
+            return self._classes[decided] if decided >= 0 else UNKNOWN
+        chosen = several(self.confidences[i, : self.known[i]], decided)
+        return [self._classes[c] for c in chosen if self._classes[c] != OTHERS]
+
+    def why(self, i: int) -> Why:
+        """Up to five of [term, its part of the decided category's confidence, {category: cv of the term}], then
+        [REST, what the other terms add]; where there are several, [SENTENCES, [the sum of each]] and PARAGRAPHS."""
+        a, decided = self._answers, int(self._answers.decided[i])
+        if decided < 0 or not self.confidences[i, decided] > 0.0:
+            return []
+        reasons: Why = []
+        for at, words, share, categories, cvs in zip(
+            a.at[i].tolist(), a.words[i].tolist(), a.share[i].tolist(), a.category[i].tolist(),
+            a.confidence[i].tolist(), strict=True,
+        ):  # fmt: skip
+            if at >= 0:
+                codes = self._codes[self._starts[i] + at : self._starts[i] + at + words]
+                by = {self._classes[c]: cv for c, cv in zip(categories, cvs, strict=True) if c >= 0}
+                reasons.append([" ".join(self._words[code] for code in codes), share, by])
+        rest = float(self.confidences[i, decided]) - sum(reason[1] for reason in reasons)
+        if abs(rest) > 1e-12 * float(self.confidences[i, decided]):
+            reasons.append([REST, rest])
+        return reasons + self._parts(i)
+
+    def _parts(self, i: int) -> Why:
+        start, found = self._starts[i], []
+        for code in self._codes[start:]:
+            if code in (kernel.SENTENCE, kernel.PARAGRAPH):
+                found.append(code)
+            if len(found) == kernel.PARTS or code == END:
+                break
+        sums = list(zip(found, self._answers.parts[i].tolist(), strict=False))
+        parts: Why = []
+        for mark, name in ((kernel.SENTENCE, SENTENCES), (kernel.PARAGRAPH, PARAGRAPHS)):
+            if len(of := [cv for code, cv in sums if code == mark]) > 1:
+                parts.append([name, of])
+        return parts
+
+
+END = -4  # after a row
+
+
+class _Lexicon(dict[str, int]):
+    """Pieces of text to codes, for one run."""
+
+    def __init__(self, steps: "SS3Steps", tokens: Tokeniser) -> None:
+        self._steps = steps
+        self._tokens = tokens
+
+    def __missing__(self, piece: str) -> int:
+        code = self[piece] = self._tokens.code(piece, self._steps.code)
+        return code
+
+
+class SS3Steps:
+    """One run; see `streamd.learners.Steps`. Categories are given out at once, so execute every run."""
+
+    def __init__(self, model: "SS3Classifier") -> None:
+        self.words: list[str] = []  # by their number in the run
+        self._model = model
+        self._numbers: dict[str, int] = {}
+        self._local = array("i")
+        tokens = model._tokens
+        self._lexicon = _Lexicon(self, tokens) if isinstance(tokens, Tokeniser) else None
+        self._texts: list[str] = []
+        self._codes = array("i")
+        self._placed: dict[int, tuple[int, int, int, int]] = {}  # row -> where its codes are
+        self._ops: list[int] = []
+        self._weights: list[float] = []
+        self._predicted: list[int] = []
+        self._known: list[int] = []
+
+    def code(self, word: str) -> int:
+        """The number of a word in this run."""
+        number = self._numbers.get(word)
+        if number is None:
+            number = self._numbers[word] = len(self.words)
+            self.words.append(word)
+            self._local.append(self._model._ids.get(word, counts.NOBODY))
+        return number
+
+    def row(self, x: Any) -> int:
+        self._texts.append(self._model._text(x))
+        return len(self._texts) - 1
+
+    def predict(self, row: int) -> None:
+        model = self._model
+        self._place(row)
+        self._op(kernel.PREDICT, row, model._default(), 1.0)
+        self._predicted.append(row)
+        self._known.append(len(model.classes))
+
+    def observe(self, row: int) -> None:
+        """Without a label there is nothing to count."""
+
+    def learn(self, row: int, y: Label | Sequence[str], seen: int | bytes = b"", weight: float = 1.0) -> None:
+        if not 0.0 <= weight <= HEAVIEST:
+            raise BadRecord(f"the label's weight is not within 0 and {HEAVIEST:g}")
+        self._count(kernel.LEARN, row, self._model._numbers_of(y), weight)
+
+    def correct(
+        self, row: int, old: Label | Sequence[str], new: Label | Sequence[str], seen: int | bytes = b""
+    ) -> None:
+        """As if the old label, of weight 1, had never been learned, and the new one now. Counts are taken back at
+        their weight of today: with forgetting, that is more than was left of them."""
+        added = self._model._numbers_of(new)
+        taken = [self._model._places[y] for y in self._model._labels(old) if y in self._model._places]
+        self._count(kernel.UNLEARN, row, taken, 1.0)
+        self._count(kernel.LEARN, row, added, 1.0)
+
+    def unlearn(self, row: int, y: Label | Sequence[str], weight: float = 1.0) -> None:
+        """As if this label had never been learned. BadRecord if it is not a category."""
+        known = [self._model._places.get(label, -1) for label in self._model._labels(y)]
+        if -1 in known:
+            raise BadRecord("label: not a category that was learned")
+        self._count(kernel.UNLEARN, row, known, weight)
+
+    def execute(self) -> SS3Predictions:
+        model, P = self._model, len(self._predicted)
+        rows = np.zeros((len(self._texts), 4), np.int64)
+        for row, places in self._placed.items():
+            rows[row] = places
+        ops = np.array(self._ops, np.int64).reshape(-1, 4)
+        answers = kernel.answers(P, len(model.classes))
+        codes = np.frombuffer(self._codes, np.int32) if self._codes else np.zeros(0, np.int32)
+        local = np.array(self._local, np.int32)
+        model._run(rows, codes, ops, np.array(self._weights), local, answers, self.words)
+        return SS3Predictions(model, self, np.array(self._known, np.int64), answers)
+
+    def _op(self, kind: int, row: int, what: int, weight: float) -> None:
+        self._ops += (kind, row, what, len(self._model.classes))
+        self._weights.append(weight)
+
+    def _count(self, kind: int, row: int, categories: Iterable[int], weight: float) -> None:
+        if weight == 0.0:
+            return
+        self._place(row)
+        for category in categories:
+            self._op(kind, row, category, float(weight))
+
+    def _place(self, row: int) -> None:
+        """Cut a row into codes, when it is first needed."""
+        if row in self._placed:
+            return
+        text, codes, tokens = self._texts[row], self._codes, self._model._tokens
+        start = len(codes)
+        if isinstance(tokens, Tokeniser):
+            assert self._lexicon is not None
+            codes.extend(tokens.codes(text, self._lexicon))
+            self._placed[row] = (start, len(codes), start, len(codes))
+        else:
+            codes.extend(tokens.decided(text, self.code))
+            middle = len(codes)
+            codes.append(END)
+            codes.extend(tokens.learned(text, self.code))
+            self._placed[row] = (start, middle, middle + 1, len(codes))
+        codes.append(END)
+
+
+class SS3Classifier:
+    """sigma (PySS3's s), lam (l), rho (p), alpha (a): how frequencies are smoothed, what makes a word significant,
+    how much words shared with other categories are sanctioned, below which cv a term counts nothing.
+
+    n_grams: the longest n-grams learned, in words.
+    significance, confidence: see above.  over_terms, over_sentences, over_paragraphs: "sum" or "max".
+    default: "most-probable", "unknown", or a category; None: "unknown" with several labels, else "most-probable".
+    multilabel: labels are lists; a document may have none. The decision: 2-means of the confidences, the upper group.
+    preprocessing: "numbers" (PySS3's) or "unicode"; paragraph, sentence, word: delimiters; see `ss3_text`.
+    compatibility: None, or "pyss3": texts cut as PySS3 does; n-grams pruned as there, by `fit` and while learning.
+    max_terms: words and n-grams kept; those seen least give way, see `kernels.ss3_counts`; from then on `error`
+        says by how much a count may be too low.
+    half_life: documents after which a count is worth half; None: no forgetting. lv is 0 where it is worth 1 or less.
+    max_classes, max_characters: what exceeds them is a BadRecord.
+    All parameters out of range raise ConfigError.
+    """
+
+    def __init__(
+        self,
+        sigma: float = 0.45,
+        lam: float = 0.5,
+        rho: float = 1.0,
+        alpha: float = 0.0,
+        n_grams: int = 1,
+        significance: str = "xai",
+        confidence: str = "norm_gv_xai",
+        over_terms: str = "sum",
+        over_sentences: str = "sum",
+        over_paragraphs: str = "sum",
+        default: str | None = None,
+        multilabel: bool = False,
+        preprocessing: str = "numbers",
+        paragraph: str = Delimiters().paragraph,
+        sentence: str = Delimiters().sentence,
+        word: str | None = None,
+        compatibility: str | None = None,
+        max_terms: int = 1 << 20,
+        half_life: float | None = None,
+        max_classes: int = 1000,
+        max_characters: int = 1 << 21,
+    ) -> None:
+        self.n_grams = n_grams
+        self.significance = significance
+        self.confidence = confidence
+        self.operators = (over_terms, over_sentences, over_paragraphs)
+        self.default = default or ("unknown" if multilabel else "most-probable")
+        self.multilabel = multilabel
+        self.preprocessing = preprocessing
+        self.compatibility = compatibility
+        self.max_terms = max_terms
+        self.half_life = half_life
+        self.max_classes = max_classes
+        self.max_characters = max_characters
+        self.sigma, self.lam, self.rho, self.alpha = sigma, lam, rho, alpha
+        _check(self)
+        delimiters = Delimiters(paragraph, sentence, word)
+        pyss3 = compatibility == "pyss3"
+        self._tokens = Pyss3Tokeniser(delimiters) if pyss3 else Tokeniser(preprocessing, delimiters)
+        self.classes: list[str] = []
+        self._places: dict[str, int] = {}
+        self.tune()
+        self.reset()
+
+    def tune(
+        self,
+        sigma: float | None = None,
+        lam: float | None = None,
+        rho: float | None = None,
+        alpha: float | None = None,
+    ) -> None:
+        """Change hyper-parameters; takes effect at once and at no cost. Raises ConfigError and changes nothing."""
+        before = self.sigma, self.lam, self.rho, self.alpha
+        values = (sigma, lam, rho, alpha)
+        self.sigma, self.lam, self.rho, self.alpha = (
+            old if new is None else new for old, new in zip(before, values, strict=True)
+        )
+        try:
+            _check(self)
+        except ConfigError:
+            self.sigma, self.lam, self.rho, self.alpha = before
+            raise
+        self._settings = kernel.Settings(
+            float(self.sigma), float(self.lam), float(self.rho), float(self.alpha),
+            0.5 ** (1.0 / self.half_life) if self.half_life is not None else 1.0,
+            CONFIDENCES[self.confidence], SIGNIFICANCES[self.significance],
+            *(OPERATORS[operator] for operator in self.operators),
+            self.n_grams, self.max_terms, int(self.compatibility == "pyss3"),
+        )  # fmt: skip
+        if hasattr(self, "_store"):
+            self._store.n[counts.VERSION] += 1
+
+    # --- as a learner
+
+    def steps(self) -> SS3Steps:
+        return SS3Steps(self)
+
+    def probabilities(self, memo: bytes) -> NDArray[np.float64]:
+        if len(memo) % 8:
+            raise StateError("a memo of this length is none of this learner's")
+        return np.frombuffer(memo, np.float64)
+
+    def peek(self, x: Any) -> tuple[NDArray[np.float64], Why]:
+        predictions = self._predict([x])
+        return predictions.values[0, : predictions.known[0]], predictions.why(0)
+
+    def reset(self) -> None:
+        """Forget what was learned; categories keep their places."""
+        self._store = counts.empty(self.half_life is not None)
+        self._ids: dict[str, int] = {}
+        self._widen()
+
+    def state(self) -> State:
+        store, ids = self._store, int(self._store.n[counts.IDS])
+        length, count = store.terms.length[:ids], store.terms.count[:ids].astype(np.int64)
+        where = np.repeat(store.terms.first[:ids] - (np.cumsum(count) - count), count) + np.arange(count.sum())
+        C = len(self.classes)
+        arrays: dict[str, NDArray[Any]] = {
+            "names": np.frombuffer("\n".join(self._ids).encode(), np.uint8),
+            "name_ids": np.fromiter(self._ids.values(), np.int32, len(self._ids)),
+            "parent": store.terms.parent[:ids],
+            "word": np.where(length == 1, 0, store.terms.word[:ids]),
+            "length": length,
+            "count": store.terms.count[:ids],
+            "missed": store.terms.missed[:ids] if store.x[counts.ERROR] > 0.0 else np.zeros(0),
+            "category": store.pairs.category[where],
+            "fr": store.pairs.fr[where],
+            "docs": store.docs[:C],
+            "words": store.words[:C],
+            "floor": store.lists.floor[: C * self.n_grams],
+        }
+        places = {"free": counts.FREE, "evicted": counts.EVICTED, "since_pruning": counts.SINCE_PRUNING}
+        document = {name: int(store.n[place]) for name, place in places.items()}
+        unit, error = store.x.tolist()
+        return State(arrays, {**document, "classes": list(self.classes), "unit": unit, "error": error})
+
+    def restore(self, state: State) -> None:
+        arrays, document = state
+        try:
+            classes = list(document["classes"])
+            words = arrays["names"].tobytes().decode().split("\n") if len(arrays["names"]) else []
+            ids = dict(zip(words, arrays["name_ids"].tolist(), strict=True))
+            store = self._stored(arrays, document, len(classes))
+        except (KeyError, ValueError) as error:
+            raise StateError(f"not the state of an SS3 learner with these settings: {error}") from None
+        self.classes, self._places = classes, {y: c for c, y in enumerate(classes)}
+        self._store, self._ids = store, ids
+
+    def _stored(self, arrays: dict[str, NDArray[Any]], document: dict[str, Any], C: int) -> counts.Store:
+        store = counts.widen(counts.empty(self.half_life is not None), max(C, 1), self.n_grams, SLOTS)
+        T = len(arrays["length"])
+        fits = len(arrays["category"]) == len(arrays["fr"]) == int(arrays["count"].sum())
+        if not fits or len(arrays["docs"]) != C or len(arrays["floor"]) != C * self.n_grams:
+            raise ValueError("the arrays do not fit one another")
+        terms = counts.Terms(*(np.zeros(T + 8, array.dtype) for array in store.terms))
+        for name in TERM_ARRAYS:
+            getattr(terms, name)[: len(arrays[name])] = arrays[name]
+        store.docs[:C], store.words[:C] = arrays["docs"], arrays["words"]
+        store.lists.floor[: C * self.n_grams] = arrays["floor"]
+        store.x[:] = document["unit"], document["error"]
+        for name, place in (("free", counts.FREE), ("evicted", counts.EVICTED)):
+            store.n[place] = document[name]
+        store.n[counts.SINCE_PRUNING] = document["since_pruning"]
+        store.n[counts.IDS], store.n[counts.ALIVE] = T, np.count_nonzero(arrays["length"])
+        store = store._replace(terms=terms)
+        return counts.restored(store, arrays["category"].astype(np.int64), arrays["fr"].astype(np.float64), self.n_grams)
+
+    # --- as a classifier
+
+    def learn_one(self, x: str, y: Label | Sequence[str]) -> None:
+        self.learn_many([x], [y])
+
+    def learn_many(self, X: Iterable[str], y: Iterable[Label | Sequence[str]]) -> None:
+        """Learn documents one after the other."""
+        steps = self.steps()
+        for text, label in zip(X, y, strict=True):
+            steps.learn(steps.row(text), label)
+        steps.execute()
+
+    def fit(self, X: Sequence[str], y: Sequence[Label | Sequence[str]]) -> None:
+        """Learn a whole set. As PySS3 does, when compatible: categories sorted, the documents of each joined by
+        newlines (several labels: one after the other), then n-grams seen ten times or less in a category dropped."""
+        if self.compatibility != "pyss3":
+            return self.learn_many(X, y)
+        if self.multilabel:
+            self.learn_many(X, y)
+        else:
+            for label in sorted({str(label) for label in y}):
+                texts = [text for text, other in zip(X, y, strict=True) if other == label]
+                self.learn_one("".join(text if text.endswith("\n") else text + "\n" for text in texts), label)
+        self.prune(kernel.PRUNE_UP_TO)
+
+    def prune(self, least: int) -> None:
+        """Drop the n-grams of two words or more that were seen at most so often in a category."""
+        self._store = counts.prune(self._store, float(least), np.zeros(0, np.int32), self.n_grams)
+        self._follow_words([])
+
+    def classify(self, text: str) -> NDArray[np.float64]:
+        """(C,) confidences: not probabilities, and not bounded by 1."""
+        return self._predict([text]).confidences[0]
+
+    def predict_proba_one(self, x: str) -> dict[str, float]:
+        return dict(zip(self.classes, self._predict([x]).values[0].tolist(), strict=True))
+
+    def predict_one(self, x: str) -> str | list[str]:
+        return self._predict([x]).label(0)
+
+    def predict_many(self, X: Iterable[str]) -> list[str | list[str]]:
+        predictions = self._predict(X)
+        return [predictions.label(i) for i in range(len(predictions.known))]
+
+    @property
+    def error(self) -> float:
+        """No stored count is lower than the truth by more than this; 0 until something was evicted."""
+        return float(self._store.x[counts.ERROR] / self._store.x[counts.UNIT])
+
+    @property
+    def terms(self) -> int:
+        """Words and n-grams stored."""
+        return int(self._store.n[counts.ALIVE])
+
+    @property
+    def pairs(self) -> int:
+        """(term, category) stored."""
+        return int(self._store.n[counts.PAIRS])
+
+    @property
+    def evicted(self) -> int:
+        """Terms that had to give way so far."""
+        return int(self._store.n[counts.EVICTED])
+
+    @property
+    def bytes(self) -> int:
+        """What the counts take in memory, the room kept for more included, the names of words not."""
+        store = self._store
+        return sum(array.nbytes for part in (store.terms, store.pairs, store.lists) for array in part) + (
+            store.table.nbytes + store.docs.nbytes + store.words.nbytes
+        )
+
+    # --- inside
+
+    def _predict(self, X: Iterable[str]) -> SS3Predictions:
+        steps = self.steps()
+        for text in X:
+            steps.predict(steps.row(text))
+        return steps.execute()
+
+    def _text(self, x: Any) -> str:
+        if not isinstance(x, str):
+            raise BadRecord(f"text: {'null' if x is None else type(x).__name__} is not a string")
+        if len(x) > self.max_characters:
+            raise BadRecord(f"text: {len(x)} characters, at most {self.max_characters}")
+        if not x.isascii():
+            try:
+                x.encode()
+            except UnicodeEncodeError:
+                raise BadRecord("text: not valid Unicode") from None
+        return x
+
+    def _labels(self, y: Any) -> list[str]:
+        """The labels of a document, checked."""
+        if self.multilabel and isinstance(y, list | tuple):
+            labels = list(dict.fromkeys(y)) if all(isinstance(label, str) for label in y) else list(y)
+            labels = labels or [OTHERS]
+        else:
+            labels = [y]
+        for label in labels:
+            if not isinstance(label, str):
+                raise BadRecord(f"label: {type(label).__name__} is not the name of a class")
+            if len(label) > LONGEST:
+                raise BadRecord(f"label: a class name of {len(label)} characters, at most {LONGEST}")
+            if not label.isascii() and not _is_unicode(label):
+                raise BadRecord("label: not valid Unicode")
+        return labels
+
+    def _numbers_of(self, y: Any) -> list[int]:
+        """The categories of a label; new ones get their places."""
+        labels = self._labels(y)
+        new = [label for label in labels if label not in self._places]
+        if len(self.classes) + len(new) > self.max_classes:
+            raise BadRecord(f"label: a new class, but there are {self.max_classes} already")
+        for label in new:
+            self._places[label] = len(self.classes)
+            self.classes.append(label)
+        return [self._places[label] for label in labels]
+
+    def _default(self) -> int:
+        if self.default == "most-probable":
+            return kernel.MOST_PROBABLE
+        return self._places.get(self.default, kernel.UNKNOWN)
+
+    def _widen(self) -> None:
+        self._store = counts.widen(self._store, max(1, len(self.classes)), self.n_grams, SLOTS)
+
+    def _run(
+        self,
+        rows: NDArray[np.int64],
+        codes: NDArray[np.int32],
+        ops: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        local: NDArray[np.int32],
+        answers: kernel.Answers,
+        words: list[str],
+    ) -> None:
+        self._widen()
+        self._store = kernel.run(self._store, self._settings, rows, codes, ops, weights, local, answers)
+        self._follow_words(words)
+
+    def _follow_words(self, words: list[str]) -> None:
+        """Bring the table of names up to what came and went, in that order."""
+        store, ids = self._store, self._ids
+        lines = store.log[: 2 * store.n[counts.LOGGED]].reshape(-1, 2).tolist()
+        store.n[counts.LOGGED] = 0
+        if not any(number == counts.NOBODY for number, _ in lines):
+            ids.update((words[number], term) for number, term in lines)
+            return
+        names = {term: word for word, term in ids.items()}
+        for number, term in lines:
+            if number == counts.NOBODY:
+                del ids[names.pop(term)]
+            else:
+                ids[words[number]] = term
+                names[term] = words[number]
+
+
+def several(confidences: NDArray[np.float64], default: int) -> list[int]:
+    """PySS3's choice of several labels: 2-means from the smallest and the largest confidence; the upper group, the
+    largest first. All 0: the default, if there is one; all the same: none."""
+    order = sorted(range(len(confidences)), key=lambda c: -confidences[c])
+    values = [float(confidences[c]) for c in order]
+    if not values or values[0] == 0.0:
+        return [default] if default >= 0 else []
+    low, high = values[-1], values[0]
+    if low == high:
+        return []
+    while True:
+        upper = [v for v in values if abs(low - v) >= abs(high - v)]
+        lower = [v for v in values if abs(low - v) < abs(high - v)]
+        means = sum(lower) / len(lower) if lower else low, sum(upper) / len(upper) if upper else high
+        if means == (low, high):
+            return order[: len(upper)]
+        low, high = means
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check(model: SS3Classifier) -> None:
+    for name in ("sigma", "lam", "rho", "alpha"):
+        _require(0.0 <= getattr(model, name) < 1e6, name, "must be 0 or more, and finite")
+    _require(1 <= model.n_grams <= 8, "n_grams", "must be within 1 and 8")
+    _require(model.significance in SIGNIFICANCES, "significance", _one_of(SIGNIFICANCES))
+    _require(model.confidence in CONFIDENCES, "confidence", _one_of(CONFIDENCES))
+    for name, operator in zip(("over_terms", "over_sentences", "over_paragraphs"), model.operators, strict=True):
+        _require(operator in OPERATORS, name, _one_of(OPERATORS))
+    _require(model.preprocessing in ("numbers", "unicode"), "preprocessing", 'must be "numbers" or "unicode"')
+    _require(model.compatibility in (None, "pyss3"), "compatibility", 'must be "pyss3", or left out')
+    _require(16 * model.n_grams <= model.max_terms <= 1 << 28, "max_terms", "must be within 16 n_grams and 2^28")
+    _require(model.half_life is None or 1.0 <= model.half_life < 1e9, "half_life", "must be 1 document or more")
+    _require(1 <= model.max_classes <= 1 << 14, "max_classes", "must be within 1 and 16384")
+    _require(model.max_characters >= 1, "max_characters", "must be 1 or more")
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return "must be one of " + ", ".join(names)
+
+
+def _require(holds: bool, key: str, expected: str) -> None:
+    if not holds:
+        raise ConfigError(key, expected)
