@@ -106,7 +106,7 @@ def replay(folder: Path, labels: bool, events: int, rounds: int) -> tuple[str, .
             replayed.append(Timed(took, took))
     speeds = (statistics.median(events / run.seconds for run in runs) for runs in (live, replayed))
     which = "labels as later records" if labels else "labels in the events"
-    return which, *(f"{speed:,.0f}" for speed in speeds), ratio(live, replayed).partition(",  processor")[0]
+    return which, *(f"{speed:,.0f}" for speed in speeds), ratio(live, replayed).partition(", processor")[0]
 
 
 def _forget_snapshots(config: Config) -> None:
