@@ -19,7 +19,7 @@ from pathlib import Path
 from streamd import wiring
 from streamd.ports import LogClient
 from tests.bench.rounds import console, print_table
-from tests.bench.running import EVENTS, LABELS, PATIENCE, PIPELINE, PREDICTIONS, Sent, adult, config, fill
+from tests.bench.running import EVENTS, LABELS, PATIENCE, PIPELINE, PREDICTIONS, Sent, adult, config, file, fill
 
 AHEAD = 20_000  # records that may wait
 PART = 5_000  # records of one append
@@ -75,7 +75,7 @@ def measure(folder: Path, events: int) -> list[tuple[int, float, int, int]]:
             done = _keep_pace(client, daemon, sent - AHEAD if sent < events else events)
             if done * ROWS // events > told:
                 told = done * ROWS // events
-                seconds, size = time.monotonic() - began, Path(chosen.log.path).stat().st_size
+                seconds, size = time.monotonic() - began, file(chosen).stat().st_size
                 rows.append((done, seconds, resident(daemon.pid), size))
         daemon.terminate()
         daemon.wait()

@@ -83,15 +83,26 @@ def fill(config: Config, records: Iterable[Sent]) -> None:
             client.append(topic, part)
 
 
+def file(config: Config) -> Path:
+    """The log's file."""
+    assert isinstance(config.log, configuration.SqliteLog)
+    return Path(config.log.path)
+
+
 def copied(config: Config, folder: Path) -> Config:
     """The same log in a new file in another folder, so that each run starts from the same one."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for path in Path(config.log.path).parent.glob("log.db*"):
-        if not path.name.endswith(".lock"):
+    for path in file(config).parent.glob("log.db*"):
+        if path.suffix != ".lock":
             shutil.copy(path, folder / path.name)
-    log = msgspec.structs.replace(config.log, path=str(folder / "log.db"))
-    return msgspec.structs.replace(config, log=log, store=msgspec.structs.replace(config.store, path=log.path))
+    return _kept_in(config, folder)
+
+
+def _kept_in(config: Config, folder: Path) -> Config:
+    path = str(folder / "log.db")
+    log = msgspec.structs.replace(config.log, path=path)
+    return msgspec.structs.replace(config, log=log, store=msgspec.structs.replace(config.store, path=path))
 
 
 class Running:
