@@ -287,10 +287,12 @@ class ConfluentLog:
             if error is None:
                 last[shard.partition] = max(last.get(shard.partition, 0), message.offset())
 
+        now = int(time.time() * 1000)  # one time for all parts: `trim_journal` cuts no entry
         for headers, value in to_chunks(shard.sequence, shard.entry):
             producer.produce(
                 self._journal,
                 value=value,
+                timestamp=now,
                 partition=shard.partition,
                 headers=list(headers),
                 on_delivery=acknowledged,

@@ -127,12 +127,14 @@ class Cluster:
             self._admin.remove_group_members(group, [MemberToRemove(group_instance_id=worker)])
 
     def trim(self, topic: str, partition: int, below: int, before: int | None = None) -> None:
-        """Delete the records below an offset; before: only those with a timestamp below this one."""
+        """Delete the records below an offset; before: of those, only the ones older than this (milliseconds)."""
         where = TopicPartition(topic, partition)
         with translated(f"trimming {topic}[{partition}]"):
             if before is not None:
-                younger = self._admin.list_partition_offsets({where: before})[where].offset
-                below = min(below, younger) if younger >= 0 else below
+                younger = self._admin.list_partition_offsets({where: before}, timeout_ms=self._timeout)[
+                    where
+                ].offset
+                below = below if younger is None or younger < 0 else min(below, younger)
             self._admin.delete_records({where: below}, timeout_ms=self._timeout)
 
     def close(self) -> None:

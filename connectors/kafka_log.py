@@ -245,9 +245,11 @@ class KafkaLog:
 
     def _send_entry(self, producer: KafkaProducer, partition: int, sequence: int, entry: bytes) -> Any:
         """Returns the future of the entry's last record."""
-        future = None
+        future, now = None, int(time.time() * 1000)  # one time for all parts: `trim_journal` cuts no entry
         for headers, value in to_chunks(sequence, entry):
-            future = producer.send(self._journal, value=value, headers=list(headers), partition=partition)
+            future = producer.send(
+                self._journal, value=value, headers=list(headers), partition=partition, timestamp_ms=now
+            )
         return future
 
     def recover(self) -> None:
@@ -351,6 +353,9 @@ class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         self._gained, self._lost = [], True
+        # kafka-python 3.0.12 forgets a rebalance that the group's leader began because of new partitions, if the
+        # poll's time is over between its JoinGroup and its SyncGroup: it stays out of the group, without a word.
+        _opened(self.consumer)._coordinator.request_rejoin()
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         self._gained = list(assigned)

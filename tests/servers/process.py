@@ -48,6 +48,16 @@ def listens(host: str, port: int) -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
+def answers_ping(host: str, port: int) -> bool:
+    """Whether a Redis serves there: with its event loop, so with every socket it listens on."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex((host, port)) != 0:
+            return False
+        probe.sendall(b"PING\r\n")
+        return bool(probe.recv(64))
+
+
 def wait_until(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path, timeout: float) -> None:
     """Wait for a server to be ready; an early end or the time-out is a RuntimeError with the end of its log."""
     deadline = time.monotonic() + timeout

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.servers import Unavailable
-from tests.servers.process import free_port, kill, listens, spawn, wait_until
+from tests.servers.process import answers_ping, free_port, kill, spawn, wait_until
 
 
 class Server(NamedTuple):
@@ -43,7 +43,7 @@ def start(
     options = [part for key, value in (given | dict(settings or {})).items() for part in (f"--{key}", value)]
     log = directory / f"{kind}.log"
     process = spawn([str(binaries()[kind]), *options], log)
-    wait_until(lambda: listens("127.0.0.1", port), process, log, 20)
+    wait_until(lambda: answers_ping("127.0.0.1", port), process, log, 20)
     return Server(f"redis://127.0.0.1:{port}/0", port, process)
 
 

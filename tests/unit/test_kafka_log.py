@@ -420,3 +420,16 @@ def test_a_broker_that_falls_silent_makes_poll_and_commit_transient_and_the_log_
     until(committed)
     cluster.close()
     broker.stop()
+
+
+def test_trimming_spares_what_is_younger_than_asked(cluster: Cluster) -> None:
+    topic = cluster.topic()
+    log = cluster.started(topic)
+    found = [log.commit(epoch(sequence, topic, 0))[0] for sequence in (1, 2, 3)]
+    oldest, _ = cluster.client.ends(f"{cluster.group}.journal")[0]
+    written = cluster.client.read(f"{cluster.group}.journal", 0, 0, 10)
+    log.trim_journal(0, found[1], before=written[0].timestamp)
+    assert cluster.client.ends(f"{cluster.group}.journal")[0][0] == oldest
+    log.trim_journal(0, found[1], before=written[-1].timestamp + 3_600_000)
+    assert cluster.client.ends(f"{cluster.group}.journal")[0][0] == found[1]
+    assert [entry.sequence for entry in log.journal(0, found[1], 2, 3)] == [3]

@@ -217,7 +217,7 @@ def test_a_master_found_through_a_sentinel(tmp_path: Path, server: redis.Server)
     config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {server.port} 1\n")
     log = directory / "log"
     process = redis.spawn([str(binary), str(config), "--sentinel"], log)
-    redis.wait_until(lambda: redis.listens("127.0.0.1", port), process, log, 20)
+    redis.wait_until(lambda: redis.answers_ping("127.0.0.1", port), process, log, 20)
     store = RedisStore(f"redis+sentinel://127.0.0.1:{port}/0?service=main")
     store.put(SHARD, 1, b"m", [b"c"])
     assert exhaust(store, 1) == [b"c"]
