@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from streamd.kernels.ss3_counts import (
     ALIVE, COARSE, LARGEST, LIVE, NOBODY, SINCE_PRUNING, UNIT, ERROR, VERSION, GONE,
-    add, ceiling, child, count_live, evict, find_pair, new_term, prune, refresh, reserve, subtract,
+    add, ceiling, child, count_live, evict, find_pair, inner, new_term, prune, refresh, reserve, subtract,
 )  # fmt: skip
 
-PREDICT, LEARN, UNLEARN = 0, 1, 2
+PREDICT, LEARN, UNLEARN, PRUNE, RECOGNISE, VALUES, LARGEST = range(7)
 BREAK, SENTENCE, PARAGRAPH = -1, -2, -3
 GV, NORM_GV, NORM_GV_XAI = 0, 1, 2
 VANILLA, XAI = 0, 1
@@ -60,23 +60,25 @@ class Answers(NamedTuple):
     category: NDArray[np.int64]  # (P, TERMS, CATEGORIES), -1 before
     confidence: NDArray[np.float64]  # (P, TERMS, CATEGORIES)
     parts: NDArray[np.float64]  # (P, PARTS)
+    found: NDArray[np.int64]  # (codes, 3), -1 before: the terms of the rows recognised, where, how many codes
+    values: NDArray[np.float64]  # (V, 6, C), zeros before: fr, lv, sg, sn, gv, cv of terms; or max_fr, max_gv
 
 
 # --- values of terms
 
 
-@njit(cache=True)
+@inner
 def sigmoid(v, w):  # type: ignore[no-untyped-def]
     return 0.5 * math.tanh((3.0 / w) * v - 3.0) + 0.5 if w != 0.0 else 0.0
 
 
-@njit(cache=True)
+@inner
 def local_value(s, settings, p, L):  # type: ignore[no-untyped-def]
-    fr = s.pairs.fr[p]
-    return (fr / s.lists.max_fr[L]) ** settings.sigma if fr > NOISE * s.x[UNIT] else 0.0
+    fr = s.fr[p]
+    return (fr / s.max_fr[L]) ** settings.sigma if fr > NOISE * s.x[UNIT] else 0.0
 
 
-@njit(cache=True)
+@inner
 def _spread(lv, C):  # type: ignore[no-untyped-def]
     """PySS3's median and deviation of the C local values of a term, those not in `lv` being 0."""
     found = 0
@@ -96,13 +98,13 @@ def _spread(lv, C):  # type: ignore[no-untyped-def]
     return M, D / C
 
 
-@njit(cache=True)
+@inner
 def term_values(s, settings, t, lv, sg, sn, gv):  # type: ignore[no-untyped-def]
     """lv, sg, sn, gv of a term, pair by pair, into arrays of at least as many places as it has pairs."""
-    first, k, C = np.int64(s.terms.first[t]), s.terms.count[t], s.n[LIVE]
+    first, k, C = np.int64(s.first[t]), s.count[t], s.n[LIVE]
     high = 0
     for j in range(k):
-        L = s.pairs.category[first + j] * settings.N + s.terms.length[t] - 1
+        L = s.category[first + j] * settings.N + s.length[t] - 1
         lv[j] = local_value(s, settings, first + j, L)
         high += lv[j] > 0.09
     M, D = _spread(lv[:k], C)
@@ -125,7 +127,7 @@ def term_values(s, settings, t, lv, sg, sn, gv):  # type: ignore[no-untyped-def]
         gv[j] = lv[j] * (sg[j] * sn[j])
 
 
-@njit(cache=True)
+@inner
 def sanction(C, others, rho):  # type: ignore[no-untyped-def]
     if C <= 1:
         return 1.0
@@ -134,75 +136,73 @@ def sanction(C, others, rho):  # type: ignore[no-untyped-def]
     return base if rho == 1.0 else base**rho
 
 
-@njit(cache=True)
+@inner
 def _gv(s, settings, t, work):  # type: ignore[no-untyped-def]
     """The slot of the cache that holds the gv of a term."""
-    cache = s.cache
-    slot = t % cache.term.size
-    if cache.term[slot] != t or cache.gv_of[slot] != s.n[VERSION]:
-        cache.term[slot], cache.gv_of[slot], cache.cv_of[slot] = t, s.n[VERSION], 0
-        term_values(s, settings, t, work[0], work[1], work[2], cache.gv[slot])
+    slot = t % s.cache_term.size
+    if s.cache_term[slot] != t or s.gv_of[slot] != s.n[VERSION]:
+        s.cache_term[slot], s.gv_of[slot], s.cv_of[slot] = t, s.n[VERSION], 0
+        term_values(s, settings, t, work[0], work[1], work[2], s.gv[slot])
     return slot
 
 
-@njit(cache=True)
+@inner
 def max_gv(s, settings, L, work):  # type: ignore[no-untyped-def]
     """The largest gv in a category of a length; remembered until something changes."""
-    lists = s.lists
-    if lists.fresh[L] == s.n[VERSION]:
-        return lists.max_gv[L]
+    if s.fresh[L] == s.n[VERSION]:
+        return s.max_gv[L]
     best, bound = 0.0, 0.0
-    for i in range(lists.count[L]):
-        p = np.int64(lists.order[lists.first[L] + i])
-        fr = ceiling(s.pairs.fr[p], s.n[COARSE])
+    for i in range(s.list_count[L]):
+        p = np.int64(s.order[s.list_first[L] + i])
+        fr = ceiling(s.fr[p], s.n[COARSE])
         if fr <= NOISE * s.x[UNIT]:
             break
-        bound = (fr / lists.max_fr[L]) ** settings.sigma
+        bound = (fr / s.max_fr[L]) ** settings.sigma
         if bound <= best:
             break
-        t = s.pairs.term[p]
-        best = max(best, s.cache.gv[_gv(s, settings, t, work), p - s.terms.first[t]])
-    lists.max_gv[L], lists.fresh[L] = best, s.n[VERSION]
+        t = s.term[p]
+        best = max(best, s.gv[_gv(s, settings, t, work), p - s.first[t]])
+    s.max_gv[L], s.fresh[L] = best, s.n[VERSION]
     return best
 
 
-@njit(cache=True)
+@inner
 def word_at(s, t, i):  # type: ignore[no-untyped-def]
     """The term of the i-th word of a term."""
-    for _ in range(s.terms.length[t] - 1 - i):
-        t = s.terms.parent[t]
-    return t if s.terms.length[t] == 1 else np.int64(s.terms.word[t])
+    for _ in range(s.length[t] - 1 - i):
+        t = s.parent[t]
+    return t if s.length[t] == 1 else np.int64(s.word[t])
 
 
-@njit(cache=True)
+@inner
 def cv(s, settings, t, work):  # type: ignore[no-untyped-def]
     """The slot of the cache that holds the cv of a term (and its gv)."""
-    slot, first, k = _gv(s, settings, t, work), np.int64(s.terms.first[t]), s.terms.count[t]
-    if s.cache.cv_of[slot] == s.n[VERSION]:
+    slot, first, k = _gv(s, settings, t, work), np.int64(s.first[t]), s.count[t]
+    if s.cv_of[slot] == s.n[VERSION]:
         return slot
     if settings.confidence == GV:
-        s.cache.cv[slot, :k] = s.cache.gv[slot, :k]
-        s.cache.cv_of[slot] = s.n[VERSION]
+        s.cv[slot, :k] = s.gv[slot, :k]
+        s.cv_of[slot] = s.n[VERSION]
         return slot
-    n, N = s.terms.length[t], settings.N
+    n, N = s.length[t], settings.N
     for j in range(k):  # walks may take the slot away, so all of them first
-        if s.cache.term[slot] != t:
+        if s.cache_term[slot] != t:
             slot = _gv(s, settings, t, work)
-        if s.cache.gv[slot, j] > 0.0:
-            max_gv(s, settings, s.pairs.category[first + j] * N + n - 1, work)
+        if s.gv[slot, j] > 0.0:
+            max_gv(s, settings, s.category[first + j] * N + n - 1, work)
     total = 0.0
     xai = settings.confidence == NORM_GV_XAI and n > 1
     if xai:
         for i in range(n):
             w = word_at(s, t, i)
-            values = s.cache.gv[_gv(s, settings, w, work)]
-            for j in range(s.terms.count[w]):
+            values = s.gv[_gv(s, settings, w, work)]
+            for j in range(s.count[w]):
                 total += values[j]
     slot = _gv(s, settings, t, work)
     for j in range(k):
-        g = s.cache.gv[slot, j]
-        c = s.pairs.category[first + j]
-        value = g / s.lists.max_gv[c * N + n - 1] if g > 0.0 else 0.0
+        g = s.gv[slot, j]
+        c = s.category[first + j]
+        value = g / s.max_gv[c * N + n - 1] if g > 0.0 else 0.0
         if xai:
             if total < 0.05:
                 value = 0.0
@@ -210,17 +210,17 @@ def cv(s, settings, t, work):  # type: ignore[no-untyped-def]
                 slot = _gv(s, settings, t, work)
                 value += total
             slot = _gv(s, settings, t, work)
-        s.cache.cv[slot, j] = value
-    s.cache.cv_of[slot] = s.n[VERSION]
+        s.cv[slot, j] = value
+    s.cv_of[slot] = s.n[VERSION]
     return slot
 
 
-@njit(cache=True)
+@inner
 def _all_matter(s, settings, t, c, work):  # type: ignore[no-untyped-def]
-    for i in range(s.terms.length[t]):
+    for i in range(s.length[t]):
         w = word_at(s, t, i)
         p = find_pair(s, w, c)
-        if p == NOBODY or s.cache.gv[_gv(s, settings, w, work), p - s.terms.first[w]] < 0.01:
+        if p == NOBODY or s.gv[_gv(s, settings, w, work), p - s.first[w]] < 0.01:
             return False
     return True
 
@@ -228,14 +228,14 @@ def _all_matter(s, settings, t, c, work):  # type: ignore[no-untyped-def]
 # --- deciding
 
 
-@njit(cache=True)
+@inner
 def _keep_cv(s, settings, t, work, row):  # type: ignore[no-untyped-def]
     slot = cv(s, settings, t, work)
-    for j in range(s.terms.count[t]):
-        work[row, j] = s.cache.cv[slot, j]
+    for j in range(s.count[t]):
+        work[row, j] = s.cv[slot, j]
 
 
-@njit(cache=True)
+@inner
 def recognise(s, settings, codes, i, local, work):  # type: ignore[no-untyped-def]
     """The term at place i of a row, a known word: (term, how many codes it takes).
 
@@ -265,8 +265,8 @@ def recognise(s, settings, codes, i, local, work):  # type: ignore[no-untyped-de
         if d > 0:
             _keep_cv(s, settings, words[d], work, 3 + N + d)
     best, best_depth, most = 0.0, 1, 0.0
-    for j in range(s.terms.count[single]):
-        c = s.pairs.category[s.terms.first[single] + j]
+    for j in range(s.count[single]):
+        c = s.category[s.first[single] + j]
         value = work[3, j]
         total = value
         if value > best:
@@ -275,24 +275,24 @@ def recognise(s, settings, codes, i, local, work):  # type: ignore[no-untyped-de
             p = find_pair(s, path[d], c)
             if p == NOBODY:
                 break
-            value = work[3 + d, p - s.terms.first[path[d]]]
+            value = work[3 + d, p - s.first[path[d]]]
             if value > best:
                 best, best_depth = value, d + 1
             w = find_pair(s, words[d], c)
             if w != NOBODY:
-                total += work[3 + N + d, w - s.terms.first[words[d]]]
+                total += work[3 + N + d, w - s.first[words[d]]]
         most = max(most, total)
     if best > settings.alpha and best >= most:
         return path[best_depth - 1], best_depth
     return single, 1
 
 
-@njit(cache=True)
+@inner
 def _fold(operator, total, part):  # type: ignore[no-untyped-def]
     return max(total, part) if operator == MAX else total + part
 
 
-@njit(cache=True)
+@inner
 def _sum_up(s, settings, codes, local, work, sums, found, places):  # type: ignore[no-untyped-def]
     """The vector of a row into sums[2]; its terms into `found` and `places`. Returns (terms, parts).
 
@@ -318,11 +318,11 @@ def _sum_up(s, settings, codes, local, work, sums, found, places):  # type: igno
             i += 1
             continue
         t, taken = recognise(s, settings, codes, i, local, work)
-        slot, first = cv(s, settings, t, work), np.int64(s.terms.first[t])
-        for j in range(s.terms.count[t]):
-            value = s.cache.cv[slot, j]
+        slot, first = cv(s, settings, t, work), np.int64(s.first[t])
+        for j in range(s.count[t]):
+            value = s.cv[slot, j]
             if value > settings.alpha:
-                c = s.pairs.category[first + j]
+                c = s.category[first + j]
                 sums[0, c] = _fold(settings.over_terms, sums[0, c], value)
         found[terms], places[terms, 0], places[terms, 1] = t, i, taken
         terms += 1
@@ -330,7 +330,7 @@ def _sum_up(s, settings, codes, local, work, sums, found, places):  # type: igno
     return terms, min(parts, PARTS)
 
 
-@njit(cache=True)
+@inner
 def decide(s, vector, known, default):  # type: ignore[no-untyped-def]
     """The category with the largest confidence, the first on ties; the default if all are 0; UNKNOWN may be it."""
     best = 0
@@ -344,7 +344,7 @@ def decide(s, vector, known, default):  # type: ignore[no-untyped-def]
     return most_probable(s)
 
 
-@njit(cache=True)
+@inner
 def most_probable(s):  # type: ignore[no-untyped-def]
     """The category with the most words learned, the last on ties."""
     best, most = UNKNOWN, 0.0
@@ -354,9 +354,8 @@ def most_probable(s):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True)
-def _predict(s, settings, codes, local, known, default, work, sums, found, places, a, i):  # type: ignore[no-untyped-def]
-    terms, parts = _sum_up(s, settings, codes, local, work, sums, found, places)
+@inner
+def _predict(s, settings, known, default, work, sums, found, places, terms, parts, a, i):  # type: ignore[no-untyped-def]
     total = 0.0
     for c in range(known):
         a.cv[i, c] = sums[2, c]
@@ -372,7 +371,7 @@ def _predict(s, settings, codes, local, known, default, work, sums, found, place
     _reasons(s, settings, found, places, terms, best, work, a, i)
 
 
-@njit(cache=True)
+@inner
 def _reasons(s, settings, found, places, terms, best, work, a, i):  # type: ignore[no-untyped-def]
     """The terms that count most for the decided category, the same ones taken together."""
     order = np.argsort(found[:terms], kind="mergesort")
@@ -381,7 +380,7 @@ def _reasons(s, settings, found, places, terms, best, work, a, i):  # type: igno
         t, share, k = found[order[j]], 0.0, j
         p = find_pair(s, t, best)
         if p != NOBODY:
-            share = s.cache.cv[cv(s, settings, t, work), p - s.terms.first[t]]
+            share = s.cv[cv(s, settings, t, work), p - s.first[t]]
         while k < terms and found[order[k]] == t:
             k += 1
         if share > settings.alpha:
@@ -396,7 +395,7 @@ def _reasons(s, settings, found, places, terms, best, work, a, i):  # type: igno
                     _explain(s, settings, found[j], work, a.category[i, r], a.confidence[i, r])
 
 
-@njit(cache=True)
+@inner
 def _insert(at, words, share, ats, all_words, shares):  # type: ignore[no-untyped-def]
     r = ats.size
     while r > 0 and (ats[r - 1] < 0 or shares[r - 1] < share or (shares[r - 1] == share and ats[r - 1] > at)):
@@ -407,12 +406,12 @@ def _insert(at, words, share, ats, all_words, shares):  # type: ignore[no-untype
         ats[r], all_words[r], shares[r] = at, words, share
 
 
-@njit(cache=True)
+@inner
 def _explain(s, settings, t, work, category, confidence):  # type: ignore[no-untyped-def]
     """The categories in which a term has the largest cv."""
     slot = cv(s, settings, t, work)
-    for j in range(s.terms.count[t]):
-        value = s.cache.cv[slot, j]
+    for j in range(s.count[t]):
+        value = s.cv[slot, j]
         if value <= settings.alpha:
             continue
         r = category.size
@@ -421,13 +420,13 @@ def _explain(s, settings, t, work, category, confidence):  # type: ignore[no-unt
         for q in range(category.size - 1, r, -1):
             category[q], confidence[q] = category[q - 1], confidence[q - 1]
         if r < category.size:
-            category[r], confidence[r] = s.pairs.category[s.terms.first[t] + j], value
+            category[r], confidence[r] = s.category[s.first[t] + j], value
 
 
 # --- learning
 
 
-@njit(cache=True)
+@inner
 def _forget(s, settings):  # type: ignore[no-untyped-def]
     """One document's worth of forgetting: the unit grows; before it overflows all is divided by a power of 2."""
     if settings.keep == 1.0:
@@ -435,14 +434,14 @@ def _forget(s, settings):  # type: ignore[no-untyped-def]
     s.x[UNIT] /= settings.keep
     if s.x[UNIT] < LARGEST:
         return
-    for array in (s.x, s.docs, s.words, s.lists.floor, s.pairs.fr, s.terms.missed):
+    for array in (s.x, s.docs, s.words, s.floor, s.fr, s.missed):
         for i in range(array.size):
             array[i] /= LARGEST
     for c in range(s.docs.size):
         refresh(s, c, settings.N)
 
 
-@njit(cache=True)
+@inner
 def _learn(s, settings, codes, c, weight, local, tips):  # type: ignore[no-untyped-def]
     """Count the words and n-grams of a document in category c. Returns the store."""
     N, bound = settings.N, settings.bound
@@ -489,7 +488,7 @@ def _learn(s, settings, codes, c, weight, local, tips):  # type: ignore[no-untyp
     return s
 
 
-@njit(cache=True)
+@inner
 def _unlearn(s, settings, codes, c, weight, local, tips):  # type: ignore[no-untyped-def]
     """Take back what `_learn` counted. From the last word to the first, so that nothing goes while in use."""
     N, amount, words = settings.N, weight * s.x[UNIT], 0
@@ -508,7 +507,7 @@ def _unlearn(s, settings, codes, c, weight, local, tips):  # type: ignore[no-unt
             tips[width] = g
             width += 1
         for d in range(width - 1, -1, -1):
-            if s.terms.length[tips[d]] == d + 1:
+            if s.length[tips[d]] == d + 1:
                 subtract(s, tips[d], c, amount, local, N)
     s.docs[c] = _left(s.docs[c] - amount, s)
     s.words[c] = _left(s.words[c] - amount * words, s) if s.docs[c] > 0.0 else 0.0
@@ -517,7 +516,7 @@ def _unlearn(s, settings, codes, c, weight, local, tips):  # type: ignore[no-unt
     return s
 
 
-@njit(cache=True)
+@inner
 def _left(count, s):  # type: ignore[no-untyped-def]
     return count if count > GONE * s.x[UNIT] else 0.0
 
@@ -532,7 +531,7 @@ def run(s, settings, start, codes, ops, weights, local, a):  # type: ignore[no-u
     """
     for k in range(local.size):
         if local[k] != NOBODY:
-            s.terms.word[local[k]] = k
+            s.word[local[k]] = k
     longest = 1
     for r in range(start.shape[0]):
         longest = max(longest, start[r, 1] - start[r, 0])
@@ -540,24 +539,84 @@ def run(s, settings, start, codes, ops, weights, local, a):  # type: ignore[no-u
     sums = np.empty((3 + PARTS, a.cv.shape[1]))
     found, places = np.empty(longest, np.int64), np.empty((longest, 2), np.int64)
     tips = np.empty(settings.N, np.int64)
-    done = 0
+    predicted, listed, valued = 0, 0, 0
     for i in range(ops.shape[0]):
-        kind, r, c = ops[i, 0], ops[i, 1], ops[i, 2]
-        if kind == PREDICT:
-            row = codes[start[r, 0] : start[r, 1]]
-            _predict(s, settings, row, local, ops[i, 3], c, work, sums, found, places, a, done)
-            done += 1
-        elif kind == LEARN:
-            s = _learn(s, settings, codes[start[r, 2] : start[r, 3]], c, weights[i], local, tips)
+        kind, r, what = ops[i, 0], ops[i, 1], ops[i, 2]
+        if kind == LEARN:
+            s = _learn(s, settings, codes[start[r, 2] : start[r, 3]], what, weights[i], local, tips)
+        elif kind == UNLEARN:
+            s = _unlearn(s, settings, codes[start[r, 2] : start[r, 3]], what, weights[i], local, tips)
+        elif kind == PRUNE:
+            s = prune(s, what, local, settings.N)
+        elif kind == VALUES:
+            t = what if what >= 0 else _term_of(s, codes[start[r, 0] : start[r, 1]], local)
+            _all_values(s, settings, t, work, a.values[valued])
+            valued += 1
+        elif kind == LARGEST:
+            _largest(s, settings, what, work, a.values[valued])
+            valued += 1
         else:
-            s = _unlearn(s, settings, codes[start[r, 2] : start[r, 3]], c, weights[i], local, tips)
+            row = codes[start[r, 0] : start[r, 1]]
+            terms, parts = _sum_up(s, settings, row, local, work, sums, found, places)
+            if kind == PREDICT:
+                _predict(s, settings, ops[i, 3], what, work, sums, found, places, terms, parts, a, predicted)
+                predicted += 1
+            else:
+                for j in range(terms):
+                    a.found[listed + j, 0], a.found[listed + j, 1] = found[j], places[j, 0]
+                    a.found[listed + j, 2] = places[j, 1]
+                listed += row.size
     return s
 
 
-def answers(P: int, C: int) -> Answers:
-    """Room for the answers to P predictions among C categories."""
+@inner
+def _term_of(s, codes, local):  # type: ignore[no-untyped-def]
+    """The term that these words are, or NOBODY."""
+    t = np.int64(NOBODY)
+    for i in range(codes.size):
+        word = np.int64(local[codes[i]]) if codes[i] >= 0 else np.int64(NOBODY)
+        if word == NOBODY:
+            return word
+        t = word if i == 0 else np.int64(child(s, t, word))
+        if t == NOBODY:
+            return t
+    return t
+
+
+@inner
+def _all_values(s, settings, t, work, out):  # type: ignore[no-untyped-def]
+    """fr, lv, sg, sn, gv, cv of a term in every category, those not learned from included."""
+    if t == NOBODY:
+        return
+    first, k, C = np.int64(s.first[t]), s.count[t], out.shape[1]
+    slot = cv(s, settings, t, work)
+    term_values(s, settings, t, work[0], work[1], work[2], s.gv[slot])
+    S = 0.0
+    for j in range(k):
+        S += min(work[1, j], 1.0)
+    for c in range(C):
+        out[3, c] = sanction(s.n[LIVE], S, settings.rho)
+    for j in range(k):
+        c = s.category[first + j]
+        out[0, c] = s.fr[first + j] / s.x[UNIT]
+        out[1, c], out[2, c], out[3, c] = work[0, j], work[1, j], work[2, j]
+        out[4, c], out[5, c] = s.gv[slot, j], s.cv[slot, j]
+
+
+@inner
+def _largest(s, settings, n, work, out):  # type: ignore[no-untyped-def]
+    """max_fr and max_gv of all categories, over the terms of n words."""
+    for c in range(out.shape[1]):
+        L = c * settings.N + n - 1
+        out[0, c], out[1, c] = s.max_fr[L] / s.x[UNIT], max_gv(s, settings, L, work)
+        out[2, c] = s.list_count[L]
+
+
+def answers(P: int, C: int, codes: int = 0, V: int = 0) -> Answers:
+    """Room for the answers to P predictions among C categories, and what else is asked."""
     return Answers(
         np.zeros((P, C)), np.zeros((P, C)), np.full(P, UNKNOWN, np.int64),
         np.full((P, TERMS), -1, np.int64), np.zeros((P, TERMS), np.int64), np.zeros((P, TERMS)),
         np.full((P, TERMS, CATEGORIES), -1, np.int64), np.zeros((P, TERMS, CATEGORIES)), np.zeros((P, PARTS)),
+        np.full((codes, 3), -1, np.int64), np.zeros((V, 6, C)),
     )  # fmt: skip

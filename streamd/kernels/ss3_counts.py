@@ -30,100 +30,87 @@ IDS, ALIVE, FREE, POOL, ORDER, VERSION, EVICTED, LOGGED, LIVE, COARSE, SINCE_PRU
 UNIT, ERROR = 0, 1  # places in `x`
 NOBODY = -1
 ROOMS = np.array([1, 2, 3] + [n << e for e in range(1, 15) for n in (2, 3)], np.int64)  # sizes of blocks of pairs
+# Of what is only called by compiled code no wrappers are made: with this many arrays they are most of the work.
+inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 GONE = 1e-9  # what may be left of a count that was taken back
 LARGEST = 2.0**512
 SHARE = 16  # of the bound goes at a time
 
 
-class Terms(NamedTuple):
-    """parent: an n-gram's first words (of a dead term: the next free one); word: its last word (of a word: its
-    number in the run); length: how many words, 0 for a dead term; first, count: its pairs; uses: n-grams made of
-    it; missed: how often it may have been seen before it was let in."""
+class Store(NamedTuple):
+    """Flat, because compiled code pays for every level of a tuple."""
 
-    parent: NDArray[np.int32]
-    word: NDArray[np.int32]
-    length: NDArray[np.int8]
-    first: NDArray[np.int32]
-    count: NDArray[np.int16]
-    uses: NDArray[np.int32]
-    missed: NDArray[np.float64]
-
-
-class Pairs(NamedTuple):
-    """rank: the place in the list of its category and length; in a free block, the next free one of its size."""
-
+    # by term
+    parent: NDArray[np.int32]  # an n-gram's first words; of a dead term: the next free one
+    word: NDArray[np.int32]  # an n-gram's last word; of a word: its number in the run
+    length: NDArray[np.int8]  # how many words; 0: dead
+    first: NDArray[np.int32]  # where its pairs are
+    count: NDArray[np.int16]  # how many pairs
+    uses: NDArray[np.int32]  # n-grams made of it
+    missed: NDArray[np.float64]  # how often it may have been seen before it was let in
+    # by pair
     category: NDArray[np.int16]
     fr: NDArray[np.float64]
-    rank: NDArray[np.int32]
+    rank: NDArray[np.int32]  # its place in the list; in a free block: the next free one of its size
     term: NDArray[np.int32]
-    free: NDArray[np.int32]  # by size of block
-
-
-class Lists(NamedTuple):
-    """List c * N + length - 1 is order[first:first + count]. floor: the largest fr ever pruned from it."""
-
+    block_free: NDArray[np.int32]  # by size of block
+    # lists: c * N + length - 1 is order[list_first:list_first + list_count]
     order: NDArray[np.int32]
-    first: NDArray[np.int32]
-    count: NDArray[np.int32]
-    room: NDArray[np.int32]
-    free: NDArray[np.int32]
+    list_first: NDArray[np.int32]
+    list_count: NDArray[np.int32]
+    list_room: NDArray[np.int32]
+    list_free: NDArray[np.int32]
     max_fr: NDArray[np.float64]
-    floor: NDArray[np.float64]
+    floor: NDArray[np.float64]  # the largest fr ever pruned
     max_gv: NDArray[np.float64]
     fresh: NDArray[np.int64]  # the version `max_gv` belongs to
-
-
-class Cache(NamedTuple):
-    """The values of terms at a version, in the slot of the term's last bits: gv and cv, pair by pair."""
-
-    term: NDArray[np.int32]
-    gv_of: NDArray[np.int64]
+    # a cache of values, in the slot of the term's last bits
+    cache_term: NDArray[np.int32]
+    gv_of: NDArray[np.int64]  # the version
     cv_of: NDArray[np.int64]
-    gv: NDArray[np.float64]
+    gv: NDArray[np.float64]  # (slots, C), pair by pair
     cv: NDArray[np.float64]
-
-
-class Store(NamedTuple):
-    """docs, words: per category, what was learned. log: (number in the run or -1, term) of words that came and
-    went. table: hash of n-grams, term + 1."""
-
-    terms: Terms
-    pairs: Pairs
-    lists: Lists
-    cache: Cache
-    table: NDArray[np.int32]
-    docs: NDArray[np.float64]
+    table: NDArray[np.int32]  # hash of n-grams, term + 1
+    docs: NDArray[np.float64]  # by category, what was learned
     words: NDArray[np.float64]
-    log: NDArray[np.int32]
+    log: NDArray[np.int32]  # (number in the run or -1, term) of words that came and went
     n: NDArray[np.int64]
     x: NDArray[np.float64]
 
 
+BY_TERM = {"parent": "i4", "word": "i4", "length": "i1", "first": "i4", "count": "i2", "uses": "i4", "missed": "f8"}
+BY_PAIR = {"category": "i2", "fr": "f8", "rank": "i4", "term": "i4"}
+BY_LIST = {"list_first": "i4", "list_count": "i4", "list_room": "i4"} | dict.fromkeys(("max_fr", "floor", "max_gv"), "f8")
+POOLS = {**BY_TERM, **BY_PAIR, "order": "i4", "log": "i4"}
+GIVEN = {**BY_LIST, "fresh": "i8", "docs": "f8", "words": "f8", "cache_term": "i4", "gv_of": "i8", "cv_of": "i8"}
+
+
 def empty(coarse: bool) -> Store:
     """Nothing learned. coarse: the counts will not be whole numbers, so keep order by eighths of an octave."""
-    i2, i4, i8, f8 = (lambda size, kind=kind: np.zeros(size, kind) for kind in ("i2", "i4", "i8", "f8"))
-    terms = Terms(i4(8), i4(8), np.zeros(8, np.int8), i4(8), i2(8), i4(8), f8(8))
-    pairs = Pairs(i2(8), f8(8), i4(8), i4(8), np.full(len(ROOMS), NOBODY, np.int32))
-    lists = Lists(i4(8), i4(0), i4(0), i4(0), np.full(32, NOBODY, np.int32), f8(0), f8(0), f8(0), i8(0))
-    cache = Cache(i4(0), i8(0), i8(0), np.zeros((0, 0)), np.zeros((0, 0)))
-    n = i8(12)
+    arrays: dict[str, NDArray[Any]] = {name: np.zeros(8, kind) for name, kind in POOLS.items()}
+    arrays |= {name: np.zeros(0, kind) for name, kind in GIVEN.items()}
+    arrays |= {"gv": np.zeros((0, 0)), "cv": np.zeros((0, 0)), "table": np.zeros(16, np.int32)}
+    arrays |= {"block_free": np.full(len(ROOMS), NOBODY, np.int32), "list_free": np.full(32, NOBODY, np.int32)}
+    n = np.zeros(12, np.int64)
     n[FREE], n[VERSION], n[COARSE] = NOBODY, 1, coarse
-    return Store(terms, pairs, lists, cache, i4(16), f8(0), f8(0), i4(16), n, np.array([1.0, 0.0]))
+    return Store(**{**arrays, "n": n, "x": np.array([1.0, 0.0])})
 
 
 def widen(s: Store, C: int, N: int, slots: int) -> Store:
     """Room for C categories and a cache of about `slots` terms."""
     if len(s.docs) >= C:
         return s
-    width = 1 << (C - 1).bit_length() if C > 1 else 1
-    lists = s.lists._replace(
-        **{name: _longer(getattr(s.lists, name), width * N) for name in ("first", "count", "room", "floor")},
-        **{name: _longer(getattr(s.lists, name), width * N) for name in ("max_fr", "max_gv", "fresh")},
-    )
+    width = 1 << (C - 1).bit_length()
     slots = max(64, min(slots, (1 << 19) // width))
-    gv, cv = np.zeros((slots, width)), np.zeros((slots, width))
-    cache = Cache(np.full(slots, NOBODY, np.int32), np.zeros(slots, np.int64), np.zeros(slots, np.int64), gv, cv)
-    return s._replace(lists=lists, cache=cache, docs=_longer(s.docs, width), words=_longer(s.words, width))
+    return s._replace(
+        **{name: _longer(getattr(s, name), width * N) for name in (*BY_LIST, "fresh")},
+        **{name: _longer(getattr(s, name), width) for name in ("docs", "words")},
+        cache_term=np.full(slots, NOBODY, np.int32),
+        gv_of=np.zeros(slots, np.int64),
+        cv_of=np.zeros(slots, np.int64),
+        gv=np.zeros((slots, width)),
+        cv=np.zeros((slots, width)),
+    )
 
 
 def _longer(array: NDArray[Any], size: int) -> NDArray[Any]:
@@ -135,56 +122,61 @@ def _longer(array: NDArray[Any], size: int) -> NDArray[Any]:
 # --- growing
 
 
-@njit(cache=True)
+@inner
 def _more(array, size):  # type: ignore[no-untyped-def]
+    if size == array.size:
+        return array
     new = np.zeros(size, array.dtype)
     new[: array.size] = array
     return new
 
 
-@njit(cache=True)
+@inner
 def reserve(s, c, N):  # type: ignore[no-untyped-def]
-    """Room for counting one occurrence: a term, its blocks, its place in a list, its hash entry, its log line."""
-    n, terms, pairs, lists, table, log = s.n, s.terms, s.pairs, s.lists, s.table, s.log
-    if n[IDS] == terms.parent.size:
-        z = n[IDS] + n[IDS] // 4 + 64
-        terms = Terms(
-            _more(terms.parent, z), _more(terms.word, z), _more(terms.length, z), _more(terms.first, z),
-            _more(terms.count, z), _more(terms.uses, z), _more(terms.missed, z),
-        )  # fmt: skip
-    if n[POOL] + 2 * s.docs.size + 2 > pairs.fr.size:
-        z = n[POOL] + n[POOL] // 4 + 2 * s.docs.size + 64
-        pairs = Pairs(
-            _more(pairs.category, z), _more(pairs.fr, z), _more(pairs.rank, z), _more(pairs.term, z), pairs.free
-        )
+    """Room for counting one occurrence: a term, its blocks, its place in a list, its hash entry, its log lines."""
     need = 4
     for L in range(c * N, c * N + N):
-        need = max(need, 2 * lists.room[L])
-    if n[ORDER] + need > lists.order.size:
-        order = _more(lists.order, n[ORDER] + n[ORDER] // 4 + need + 64)
-        lists = Lists(
-            order, lists.first, lists.count, lists.room, lists.free, lists.max_fr, lists.floor, lists.max_gv,
-            lists.fresh,
-        )  # fmt: skip
-    if 3 * (n[ALIVE] + 1) > 2 * table.size:
-        table = _rehashed(terms, n[IDS], 2 * table.size)
-    return Store(terms, pairs, lists, s.cache, table, s.docs, s.words, _roomy(log, n, 2 * N + 2), n, s.x)
+        need = max(need, 2 * s.list_room[L])
+    n = s.n
+    if (
+        n[IDS] < s.parent.size
+        and n[POOL] + 2 * s.docs.size + 2 <= s.fr.size
+        and n[ORDER] + need <= s.order.size
+        and 3 * (n[ALIVE] + 1) <= 2 * s.table.size
+        and 2 * (n[LOGGED] + 2 * N + 2) <= s.log.size
+    ):
+        return s
+    return _grown(s, need, 2 * N + 2)
 
 
-@njit(cache=True)
-def _roomy(log, n, lines):  # type: ignore[no-untyped-def]
-    need = 2 * (n[LOGGED] + lines)
-    return _more(log, need + log.size) if need > log.size else log
-
-
-@njit(cache=True)
-def _with_log(s, lines):  # type: ignore[no-untyped-def]
+@inner
+def _grown(s, need, lines):  # type: ignore[no-untyped-def]
+    n = s.n
+    ids = n[IDS] + n[IDS] // 4 + 64 if n[IDS] == s.parent.size else s.parent.size
+    pool = s.fr.size
+    if n[POOL] + 2 * s.docs.size + 2 > pool:
+        pool = n[POOL] + n[POOL] // 4 + 2 * s.docs.size + 64
+    order = s.order.size
+    if n[ORDER] + need > order:
+        order = n[ORDER] + n[ORDER] // 4 + need + 64
+    log = s.log.size
+    if 2 * (n[LOGGED] + lines) > log:
+        log += 2 * (n[LOGGED] + lines)
+    size = s.table.size
+    while 3 * (n[ALIVE] + 1) > 2 * size:
+        size *= 2
+    table = _rehashed(s, size) if size > s.table.size else s.table
     return Store(
-        s.terms, s.pairs, s.lists, s.cache, s.table, s.docs, s.words, _roomy(s.log, s.n, lines), s.n, s.x
+        _more(s.parent, ids), _more(s.word, ids), _more(s.length, ids), _more(s.first, ids), _more(s.count, ids),
+        _more(s.uses, ids), _more(s.missed, ids),
+        _more(s.category, pool), _more(s.fr, pool), _more(s.rank, pool), _more(s.term, pool), s.block_free,
+        _more(s.order, order), s.list_first, s.list_count, s.list_room, s.list_free,
+        s.max_fr, s.floor, s.max_gv, s.fresh, s.cache_term, s.gv_of, s.cv_of, s.gv, s.cv,
+        table, s.docs, s.words, _more(s.log, log), s.n, s.x,
     )  # fmt: skip
 
 
-@njit(cache=True)
+@inner
 def write_log(s, number, t):  # type: ignore[no-untyped-def]
     i = 2 * s.n[LOGGED]
     s.log[i], s.log[i + 1] = number, t
@@ -194,7 +186,7 @@ def write_log(s, number, t):  # type: ignore[no-untyped-def]
 # --- the table of n-grams
 
 
-@njit(cache=True)
+@inner
 def _hash(parent, word, size):  # type: ignore[no-untyped-def]
     h = np.uint64(parent) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(word) * np.uint64(0xC2B2AE3D27D4EB4F)
     h ^= h >> np.uint64(29)
@@ -203,35 +195,40 @@ def _hash(parent, word, size):  # type: ignore[no-untyped-def]
     return np.int64(h & np.uint64(size - 1))
 
 
-@njit(cache=True)
-def _rehashed(terms, ids, size):  # type: ignore[no-untyped-def]
+@inner
+def _rehashed(s, size):  # type: ignore[no-untyped-def]
     table = np.zeros(size, np.int32)
-    for t in range(ids):
-        if terms.length[t] > 1:
-            i = _hash(terms.parent[t], terms.word[t], size)
-            while table[i] > 0:
-                i = (i + 1) & (size - 1)
-            table[i] = t + 1
+    for t in range(s.n[IDS]):
+        if s.length[t] > 1:
+            _enter(s, table, t)
     return table
 
 
-@njit(cache=True)
+@inner
+def _enter(s, table, t):  # type: ignore[no-untyped-def]
+    i = _hash(s.parent[t], s.word[t], table.size)
+    while table[i] > 0:
+        i = (i + 1) & (table.size - 1)
+    table[i] = t + 1
+
+
+@inner
 def child(s, parent, word):  # type: ignore[no-untyped-def]
     """The n-gram of `parent` and this word after it, or NOBODY."""
     size = s.table.size
     i = _hash(parent, word, size)
     while s.table[i] > 0:
         t = s.table[i] - 1
-        if s.terms.parent[t] == parent and s.terms.word[t] == word:
+        if s.parent[t] == parent and s.word[t] == word:
             return t
         i = (i + 1) & (size - 1)
     return NOBODY
 
 
-@njit(cache=True)
+@inner
 def _unhash(s, t):  # type: ignore[no-untyped-def]
     size = s.table.size
-    i = _hash(s.terms.parent[t], s.terms.word[t], size)
+    i = _hash(s.parent[t], s.word[t], size)
     while s.table[i] != t + 1:
         i = (i + 1) & (size - 1)
     j = i
@@ -242,7 +239,7 @@ def _unhash(s, t):  # type: ignore[no-untyped-def]
             if s.table[j] == 0:
                 return
             u = s.table[j] - 1
-            home = _hash(s.terms.parent[u], s.terms.word[u], size)
+            home = _hash(s.parent[u], s.word[u], size)
             if ((j - home) & (size - 1)) >= ((j - i) & (size - 1)):
                 break
         s.table[i] = s.table[j]
@@ -252,7 +249,7 @@ def _unhash(s, t):  # type: ignore[no-untyped-def]
 # --- blocks
 
 
-@njit(cache=True)
+@inner
 def _size_of(k):  # type: ignore[no-untyped-def]
     size = 0
     while ROOMS[size] < k:
@@ -260,61 +257,60 @@ def _size_of(k):  # type: ignore[no-untyped-def]
     return size
 
 
-@njit(cache=True)
+@inner
 def _take(s, size):  # type: ignore[no-untyped-def]
-    a = s.pairs.free[size]
+    a = s.block_free[size]
     if a != NOBODY:
-        s.pairs.free[size] = s.pairs.rank[a]
+        s.block_free[size] = s.rank[a]
         return np.int64(a)
     a = s.n[POOL]
     s.n[POOL] += ROOMS[size]
     return np.int64(a)
 
 
-@njit(cache=True)
+@inner
 def _give_back(s, a, size):  # type: ignore[no-untyped-def]
-    s.pairs.rank[a] = s.pairs.free[size]
-    s.pairs.free[size] = a
+    s.rank[a] = s.block_free[size]
+    s.block_free[size] = a
 
 
-@njit(cache=True)
+@inner
 def list_of(s, p, N):  # type: ignore[no-untyped-def]
-    return s.pairs.category[p] * N + s.terms.length[s.pairs.term[p]] - 1
+    return s.category[p] * N + s.length[s.term[p]] - 1
 
 
-@njit(cache=True)
+@inner
 def _move(s, p, q, N):  # type: ignore[no-untyped-def]
     """Move pair p to the free place q; its list follows."""
-    pairs = s.pairs
-    pairs.category[q], pairs.fr[q], pairs.rank[q], pairs.term[q] = (
-        pairs.category[p], pairs.fr[p], pairs.rank[p], pairs.term[p],
+    s.category[q], s.fr[q], s.rank[q], s.term[q] = (
+        s.category[p], s.fr[p], s.rank[p], s.term[p],
     )  # fmt: skip
-    s.lists.order[s.lists.first[list_of(s, q, N)] + pairs.rank[q]] = q
+    s.order[s.list_first[list_of(s, q, N)] + s.rank[q]] = q
 
 
-@njit(cache=True)
+@inner
 def _resize(s, t, k, N):  # type: ignore[no-untyped-def]
     """Let the block of term t be of the size that k pairs need."""
-    old, new = _size_of(s.terms.count[t]), _size_of(k)
-    if s.terms.count[t] > 0 and old == new and k > 0:
+    old, new = _size_of(s.count[t]), _size_of(k)
+    if s.count[t] > 0 and old == new and k > 0:
         return
-    a, b = np.int64(s.terms.first[t]), np.int64(0)
+    a, b = np.int64(s.first[t]), np.int64(0)
     if k > 0:
         b = _take(s, new)
-        for j in range(min(k, s.terms.count[t])):
+        for j in range(min(k, s.count[t])):
             _move(s, a + j, b + j, N)
-    if s.terms.count[t] > 0:
+    if s.count[t] > 0:
         _give_back(s, a, old)
-    s.terms.first[t] = b
+    s.first[t] = b
 
 
-@njit(cache=True)
+@inner
 def find_pair(s, t, c):  # type: ignore[no-untyped-def]
     """Where the pair of this term and category is, or NOBODY."""
-    low, high = np.int64(s.terms.first[t]), np.int64(s.terms.first[t]) + s.terms.count[t]
+    low, high = np.int64(s.first[t]), np.int64(s.first[t]) + s.count[t]
     while low < high:
         middle = (low + high) // 2
-        found = s.pairs.category[middle]
+        found = s.category[middle]
         if found == c:
             return middle
         if found < c:
@@ -324,66 +320,65 @@ def find_pair(s, t, c):  # type: ignore[no-untyped-def]
     return np.int64(NOBODY)
 
 
-@njit(cache=True)
+@inner
 def _add_pair(s, t, c, N):  # type: ignore[no-untyped-def]
-    k = s.terms.count[t]
+    k = s.count[t]
     _resize(s, t, k + 1, N)
-    first = np.int64(s.terms.first[t])
+    first = np.int64(s.first[t])
     p = first + k
-    while p > first and s.pairs.category[p - 1] > c:
+    while p > first and s.category[p - 1] > c:
         _move(s, p - 1, p, N)
         p -= 1
-    s.pairs.category[p], s.pairs.fr[p], s.pairs.term[p] = c, 0.0, t
-    s.terms.count[t] = k + 1
+    s.category[p], s.fr[p], s.term[p] = c, 0.0, t
+    s.count[t] = k + 1
     s.n[PAIRS] += 1
-    _append(s, c * N + s.terms.length[t] - 1, p)
+    _append(s, c * N + s.length[t] - 1, p)
     return p
 
 
-@njit(cache=True)
+@inner
 def _drop_pair(s, p, N):  # type: ignore[no-untyped-def]
     """Remove a pair; a term left without any goes, too, unless n-grams are made of it."""
-    t = s.pairs.term[p]
-    s.pairs.fr[p] = -1.0
+    t = s.term[p]
+    s.fr[p] = -1.0
     settle(s, p, N)
-    s.lists.count[list_of(s, p, N)] -= 1
+    s.list_count[list_of(s, p, N)] -= 1
     s.n[PAIRS] -= 1
-    last = np.int64(s.terms.first[t]) + s.terms.count[t] - 1
+    last = np.int64(s.first[t]) + s.count[t] - 1
     while p < last:
         _move(s, p + 1, p, N)
         p += 1
-    _resize(s, t, s.terms.count[t] - 1, N)
-    s.terms.count[t] -= 1
+    _resize(s, t, s.count[t] - 1, N)
+    s.count[t] -= 1
 
 
 # --- lists
 
 
-@njit(cache=True)
+@inner
 def _append(s, L, p):  # type: ignore[no-untyped-def]
-    lists = s.lists
-    if lists.count[L] == lists.room[L]:
+    if s.list_count[L] == s.list_room[L]:
         size = 2
-        while lists.room[L] > 0 and (1 << size) <= lists.room[L]:
+        while s.list_room[L] > 0 and (1 << size) <= s.list_room[L]:
             size += 1
-        a = np.int64(lists.free[size])
+        a = np.int64(s.list_free[size])
         if a != NOBODY:
-            lists.free[size] = lists.order[a]
+            s.list_free[size] = s.order[a]
         else:
             a = s.n[ORDER]
             s.n[ORDER] += 1 << size
-        b = lists.first[L]
-        lists.order[a : a + lists.count[L]] = lists.order[b : b + lists.count[L]]
-        if lists.room[L] > 0:
-            lists.order[b] = lists.free[size - 1]
-            lists.free[size - 1] = b
-        lists.first[L], lists.room[L] = a, 1 << size
-    s.pairs.rank[p] = lists.count[L]
-    lists.order[lists.first[L] + lists.count[L]] = p
-    lists.count[L] += 1
+        b = s.list_first[L]
+        s.order[a : a + s.list_count[L]] = s.order[b : b + s.list_count[L]]
+        if s.list_room[L] > 0:
+            s.order[b] = s.list_free[size - 1]
+            s.list_free[size - 1] = b
+        s.list_first[L], s.list_room[L] = a, 1 << size
+    s.rank[p] = s.list_count[L]
+    s.order[s.list_first[L] + s.list_count[L]] = p
+    s.list_count[L] += 1
 
 
-@njit(cache=True)
+@inner
 def _key(fr, coarse):  # type: ignore[no-untyped-def]
     """What a list is sorted by: whole counts, or eighths of an octave, which a change of unit does not disturb."""
     if coarse == 0:
@@ -394,18 +389,18 @@ def _key(fr, coarse):  # type: ignore[no-untyped-def]
     return 8.0 * exponent + math.floor(16.0 * mantissa)
 
 
-@njit(cache=True)
+@inner
 def ceiling(fr, coarse):  # type: ignore[no-untyped-def]
     """No pair after one of this frequency has more than this."""
     return fr * 1.125 if coarse else math.ceil(fr)
 
 
-@njit(cache=True)
+@inner
 def settle(s, p, N):  # type: ignore[no-untyped-def]
     """Put a pair whose frequency has changed in its place: one swap for every other key it passes."""
     L = list_of(s, p, N)
-    order, rank, fr, coarse = s.lists.order, s.pairs.rank, s.pairs.fr, s.n[COARSE]
-    a, size, r, key = np.int64(s.lists.first[L]), s.lists.count[L], np.int64(rank[p]), _key(s.pairs.fr[p], coarse)
+    order, rank, fr, coarse = s.order, s.rank, s.fr, s.n[COARSE]
+    a, size, r, key = np.int64(s.list_first[L]), s.list_count[L], np.int64(rank[p]), _key(s.fr[p], coarse)
     while r > 0:
         other = _key(fr[order[a + r - 1]], coarse)
         if other >= key:
@@ -432,20 +427,20 @@ def settle(s, p, N):  # type: ignore[no-untyped-def]
         r = _swap(order, rank, a, r, low)
 
 
-@njit(cache=True)
+@inner
 def _swap(order, rank, a, r, q):  # type: ignore[no-untyped-def]
     order[a + r], order[a + q] = order[a + q], order[a + r]
     rank[order[a + r]], rank[order[a + q]] = r, q
     return q
 
 
-@njit(cache=True)
+@inner
 def _top(s, L):  # type: ignore[no-untyped-def]
     """The largest frequency of a list: it is among those of the first key."""
-    a, size = s.lists.first[L], s.lists.count[L]
+    a, size = s.list_first[L], s.list_count[L]
     best, i = 0.0, 0
     while i < size:
-        fr = s.pairs.fr[s.lists.order[a + i]]
+        fr = s.fr[s.order[a + i]]
         if i > 0 and _key(fr, s.n[COARSE]) < _key(best, s.n[COARSE]):
             break
         best = max(best, fr)
@@ -455,19 +450,19 @@ def _top(s, L):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True)
+@inner
 def refresh(s, c, N):  # type: ignore[no-untyped-def]
     """After a change of category c: its largest frequencies, and whether it counts as a category."""
     for L in range(c * N, c * N + N):
-        s.lists.max_fr[L] = max(s.x[UNIT], max(_top(s, L), s.lists.floor[L]))
+        s.max_fr[L] = max(s.x[UNIT], max(_top(s, L), s.floor[L]))
     s.n[VERSION] += 1
 
 
-@njit(cache=True)
+@inner
 def count_live(s, N):  # type: ignore[no-untyped-def]
     live = 0
     for c in range(s.docs.size):
-        if s.docs[c] > 0.0 or s.lists.count[c * N] > 0:
+        if s.docs[c] > 0.0 or s.list_count[c * N] > 0:
             live += 1
     s.n[LIVE] = live
 
@@ -475,40 +470,36 @@ def count_live(s, N):  # type: ignore[no-untyped-def]
 # --- terms
 
 
-@njit(cache=True)
+@inner
 def new_term(s, parent, word, length):  # type: ignore[no-untyped-def]
     """A term without pairs. word: an n-gram's last word; a word's number in the run."""
-    terms, n = s.terms, s.n
+    n = s.n
     t = n[FREE]
     if t != NOBODY:
-        n[FREE] = terms.parent[t]
+        n[FREE] = s.parent[t]
     else:
         t = n[IDS]
         n[IDS] += 1
     n[ALIVE] += 1
-    terms.parent[t], terms.word[t], terms.length[t] = parent, word, length
-    terms.first[t], terms.count[t], terms.uses[t], terms.missed[t] = 0, 0, 0, s.x[ERROR]
+    s.parent[t], s.word[t], s.length[t] = parent, word, length
+    s.first[t], s.count[t], s.uses[t], s.missed[t] = 0, 0, 0, s.x[ERROR]
     if length > 1:
-        i = _hash(parent, word, s.table.size)
-        while s.table[i] > 0:
-            i = (i + 1) & (s.table.size - 1)
-        s.table[i] = t + 1
-        terms.uses[parent] += 1
-        terms.uses[word] += 1
+        _enter(s, s.table, t)
+        s.uses[parent] += 1
+        s.uses[word] += 1
     else:
         write_log(s, word, t)
     return t
 
 
-@njit(cache=True)
+@inner
 def _free(s, t, local):  # type: ignore[no-untyped-def]
     """Give up a term that has neither pairs nor uses, and what it alone kept."""
-    terms = s.terms
-    while terms.length[t] > 1:
-        parent, word = terms.parent[t], terms.word[t]
+    while s.length[t] > 1:
+        parent, word = s.parent[t], s.word[t]
         _unhash(s, t)
-        terms.uses[parent] -= 1
-        terms.uses[word] -= 1
+        s.uses[parent] -= 1
+        s.uses[word] -= 1
         _bury(s, t)
         if word != parent and _idle(s, word):
             _free_word(s, word, local)
@@ -518,46 +509,46 @@ def _free(s, t, local):  # type: ignore[no-untyped-def]
     _free_word(s, t, local)
 
 
-@njit(cache=True)
+@inner
 def _idle(s, t):  # type: ignore[no-untyped-def]
-    return s.terms.count[t] == 0 and s.terms.uses[t] == 0
+    return s.count[t] == 0 and s.uses[t] == 0
 
 
-@njit(cache=True)
+@inner
 def _free_word(s, t, local):  # type: ignore[no-untyped-def]
-    number = s.terms.word[t]
+    number = s.word[t]
     if 0 <= number < local.size and local[number] == t:
         local[number] = NOBODY
     write_log(s, NOBODY, t)
     _bury(s, t)
 
 
-@njit(cache=True)
+@inner
 def _bury(s, t):  # type: ignore[no-untyped-def]
-    s.terms.length[t], s.terms.word[t], s.terms.missed[t] = 0, 0, 0.0
-    s.terms.parent[t] = s.n[FREE]
+    s.length[t], s.word[t], s.missed[t] = 0, 0, 0.0
+    s.parent[t] = s.n[FREE]
     s.n[FREE] = t
     s.n[ALIVE] -= 1
 
 
-@njit(cache=True)
+@inner
 def add(s, t, c, amount, N):  # type: ignore[no-untyped-def]
     """Count a term in a category."""
     p = find_pair(s, t, c)
     if p == NOBODY:
         p = _add_pair(s, t, c, N)
-    s.pairs.fr[p] += amount
+    s.fr[p] += amount
     settle(s, p, N)
 
 
-@njit(cache=True)
+@inner
 def subtract(s, t, c, amount, local, N):  # type: ignore[no-untyped-def]
     """Take a count back; what was evicted since then has none to give."""
     p = find_pair(s, t, c)
     if p == NOBODY:
         return
-    s.pairs.fr[p] -= amount
-    if s.pairs.fr[p] > GONE * s.x[UNIT]:
+    s.fr[p] -= amount
+    if s.fr[p] > GONE * s.x[UNIT]:
         settle(s, p, N)
         return
     _drop_pair(s, p, N)
@@ -565,35 +556,35 @@ def subtract(s, t, c, amount, local, N):  # type: ignore[no-untyped-def]
         _free(s, t, local)
 
 
-@njit(cache=True)
+@inner
 def _upper(s, t):  # type: ignore[no-untyped-def]
-    total = s.terms.missed[t]
-    for p in range(s.terms.first[t], s.terms.first[t] + s.terms.count[t]):
-        total += s.pairs.fr[p]
+    total = s.missed[t]
+    for p in range(s.first[t], s.first[t] + s.count[t]):
+        total += s.fr[p]
     return total
 
 
-@njit(cache=True)
+@inner
 def _evict(s, t, local, N):  # type: ignore[no-untyped-def]
     s.x[ERROR] = max(s.x[ERROR], _upper(s, t))
-    while s.terms.count[t] > 0:
-        _drop_pair(s, np.int64(s.terms.first[t]) + s.terms.count[t] - 1, N)
+    while s.count[t] > 0:
+        _drop_pair(s, np.int64(s.first[t]) + s.count[t] - 1, N)
     s.n[EVICTED] += 1
     before = s.n[ALIVE]
     _free(s, t, local)
     s.n[EVICTED] += before - s.n[ALIVE] - 1
 
 
-@njit(cache=True)
+@inner
 def evict(s, tips, width, t, bound, local, N):  # type: ignore[no-untyped-def]
     """Make room for new terms. tips[:width], t: terms in hand, which stay. `local` forgets the words that go.
 
     """
-    s = _with_log(s, s.n[ALIVE] + 2 * N + 2)
+    s = _grown(s, 4, s.n[ALIVE] + 2 * N + 2)
     _hold(s, tips, width, t, 1)
     goal = s.n[ALIVE] - max(1, bound // SHARE)
     while s.n[ALIVE] > goal:
-        leaves = np.nonzero((s.terms.length[: s.n[IDS]] > 0) & (s.terms.uses[: s.n[IDS]] == 0))[0]
+        leaves = np.nonzero((s.length[: s.n[IDS]] > 0) & (s.uses[: s.n[IDS]] == 0))[0]
         if leaves.size == 0:
             break
         upper = np.empty(leaves.size)
@@ -608,7 +599,7 @@ def evict(s, tips, width, t, bound, local, N):  # type: ignore[no-untyped-def]
     return s
 
 
-@njit(cache=True)
+@inner
 def _evict_up_to(s, leaves, upper, limit, most, goal, local, N):  # type: ignore[no-untyped-def]
     """Those below the limit, then those at it in the order of their numbers, until the goal is reached."""
     below = np.sum(upper < limit)
@@ -619,31 +610,31 @@ def _evict_up_to(s, leaves, upper, limit, most, goal, local, N):  # type: ignore
         if upper[i] > limit or (upper[i] == limit and at == 0):
             continue
         at -= 1 if upper[i] == limit else 0
-        if s.terms.length[leaves[i]] > 0 and s.terms.uses[leaves[i]] == 0:
+        if s.length[leaves[i]] > 0 and s.uses[leaves[i]] == 0:
             _evict(s, leaves[i], local, N)
 
 
-@njit(cache=True)
+@inner
 def _hold(s, tips, width, t, by):  # type: ignore[no-untyped-def]
     for i in range(width):
         if tips[i] != NOBODY:
-            s.terms.uses[tips[i]] += by
+            s.uses[tips[i]] += by
     if t != NOBODY:
-        s.terms.uses[t] += by
+        s.uses[t] += by
 
 
-@njit(cache=True)
+@inner
 def prune(s, least, local, N):  # type: ignore[no-untyped-def]
     """Drop all n-grams of two words or more seen at most `least` times in a category; max_fr stays as it was."""
-    s = _with_log(s, s.n[ALIVE] + 2 * N + 2)
+    s = _grown(s, 4, s.n[ALIVE] + 2 * N + 2)
     for c in range(s.docs.size):
         for L in range(c * N + 1, c * N + N):
-            s.lists.floor[L] = max(s.lists.floor[L], _top(s, L))
-            while s.lists.count[L] > 0:
-                p = np.int64(s.lists.order[s.lists.first[L] + s.lists.count[L] - 1])
-                if s.pairs.fr[p] > least:
+            s.floor[L] = max(s.floor[L], _top(s, L))
+            while s.list_count[L] > 0:
+                p = np.int64(s.order[s.list_first[L] + s.list_count[L] - 1])
+                if s.fr[p] > least:
                     break
-                t = s.pairs.term[p]
+                t = s.term[p]
                 _drop_pair(s, p, N)
                 if _idle(s, t):
                     _free(s, t, local)
@@ -654,23 +645,20 @@ def prune(s, least, local, N):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def restored(s, category, fr, N):  # type: ignore[no-untyped-def]
     """Blocks, lists and table anew, from terms whose `count` is set and their pairs in the order of the terms."""
-    counts = s.terms.count.copy()
-    s.terms.count[:] = 0
-    s.terms.uses[:] = 0
+    count = s.count.copy()
+    s.count[:] = 0
     p = 0
     for t in range(s.n[IDS]):
-        if s.terms.length[t] > 1:
-            s.terms.uses[s.terms.parent[t]] += 1
-            s.terms.uses[s.terms.word[t]] += 1
-        for _ in range(counts[t]):
+        if s.length[t] > 1:
+            s.uses[s.parent[t]] += 1
+            s.uses[s.word[t]] += 1
+            _enter(s, s.table, t)
+    for t in range(s.n[IDS]):
+        for _ in range(count[t]):
             s = reserve(s, category[p], N)
             add(s, t, category[p], fr[p], N)
             p += 1
-    size = 16
-    while 3 * (s.n[ALIVE] + 1) > 2 * size:
-        size *= 2
-    table = _rehashed(s.terms, s.n[IDS], size)
     for c in range(s.docs.size):
         refresh(s, c, N)
     count_live(s, N)
-    return Store(s.terms, s.pairs, s.lists, s.cache, table, s.docs, s.words, s.log, s.n, s.x)
+    return s

@@ -174,7 +174,7 @@ class SS3Steps:
     def predict(self, row: int) -> None:
         model = self._model
         self._place(row)
-        self._op(kernel.PREDICT, row, model._default(), 1.0)
+        self.op(kernel.PREDICT, row, model._default(), 1.0)
         self._predicted.append(row)
         self._known.append(len(model.classes))
 
@@ -204,18 +204,35 @@ class SS3Steps:
         self._count(kernel.UNLEARN, row, known, weight)
 
     def execute(self) -> SS3Predictions:
-        model, P = self._model, len(self._predicted)
-        rows = np.zeros((len(self._texts), 4), np.int64)
+        return SS3Predictions(self._model, self, np.array(self._known, np.int64), self.answers())
+
+    def answers(self) -> kernel.Answers:
+        """Apply everything; once a run."""
+        model = self._model
+        rows = np.zeros((max(1, len(self._texts)), 4), np.int64)
         for row, places in self._placed.items():
             rows[row] = places
         ops = np.array(self._ops, np.int64).reshape(-1, 4)
-        answers = kernel.answers(P, len(model.classes))
+        asked = [row for kind, row, _, _ in ops.tolist() if kind == kernel.RECOGNISE]
+        listed = sum(self._placed[row][1] - self._placed[row][0] for row in asked)
+        valued = int(np.isin(ops[:, 0], (kernel.VALUES, kernel.LARGEST)).sum())
+        answers = kernel.answers(len(self._predicted), len(model.classes), listed, valued)
         codes = np.frombuffer(self._codes, np.int32) if self._codes else np.zeros(0, np.int32)
         local = np.array(self._local, np.int32)
         model._run(rows, codes, ops, np.array(self._weights), local, answers, self.words)
-        return SS3Predictions(model, self, np.array(self._known, np.int64), answers)
+        return answers
 
-    def _op(self, kind: int, row: int, what: int, weight: float) -> None:
+    def place(self, codes: Sequence[int]) -> int:
+        """A row of codes already cut."""
+        start = len(self._codes)
+        self._codes.extend(codes)
+        self._texts.append("")
+        row = len(self._texts) - 1
+        self._placed[row] = (start, len(self._codes), start, len(self._codes))
+        self._codes.append(END)
+        return row
+
+    def op(self, kind: int, row: int, what: int, weight: float) -> None:
         self._ops += (kind, row, what, len(self._model.classes))
         self._weights.append(weight)
 
@@ -224,7 +241,7 @@ class SS3Steps:
             return
         self._place(row)
         for category in categories:
-            self._op(kind, row, category, float(weight))
+            self.op(kind, row, category, float(weight))
 
     def _place(self, row: int) -> None:
         """Cut a row into codes, when it is first needed."""
@@ -358,22 +375,22 @@ class SS3Classifier:
 
     def state(self) -> State:
         store, ids = self._store, int(self._store.n[counts.IDS])
-        length, count = store.terms.length[:ids], store.terms.count[:ids].astype(np.int64)
-        where = np.repeat(store.terms.first[:ids] - (np.cumsum(count) - count), count) + np.arange(count.sum())
+        length, count = store.length[:ids], store.count[:ids].astype(np.int64)
+        where = np.repeat(store.first[:ids] - (np.cumsum(count) - count), count) + np.arange(count.sum())
         C = len(self.classes)
         arrays: dict[str, NDArray[Any]] = {
             "names": np.frombuffer("\n".join(self._ids).encode(), np.uint8),
             "name_ids": np.fromiter(self._ids.values(), np.int32, len(self._ids)),
-            "parent": store.terms.parent[:ids],
-            "word": np.where(length == 1, 0, store.terms.word[:ids]),
+            "parent": store.parent[:ids],
+            "word": np.where(length == 1, 0, store.word[:ids]),
             "length": length,
-            "count": store.terms.count[:ids],
-            "missed": store.terms.missed[:ids] if store.x[counts.ERROR] > 0.0 else np.zeros(0),
-            "category": store.pairs.category[where],
-            "fr": store.pairs.fr[where],
+            "count": store.count[:ids],
+            "missed": store.missed[:ids] if store.x[counts.ERROR] > 0.0 else np.zeros(0),
+            "category": store.category[where],
+            "fr": store.fr[where],
             "docs": store.docs[:C],
             "words": store.words[:C],
-            "floor": store.lists.floor[: C * self.n_grams],
+            "floor": store.floor[: C * self.n_grams],
         }
         places = {"free": counts.FREE, "evicted": counts.EVICTED, "since_pruning": counts.SINCE_PRUNING}
         document = {name: int(store.n[place]) for name, place in places.items()}
@@ -398,17 +415,19 @@ class SS3Classifier:
         fits = len(arrays["category"]) == len(arrays["fr"]) == int(arrays["count"].sum())
         if not fits or len(arrays["docs"]) != C or len(arrays["floor"]) != C * self.n_grams:
             raise ValueError("the arrays do not fit one another")
-        terms = counts.Terms(*(np.zeros(T + 8, array.dtype) for array in store.terms))
+        alive = np.count_nonzero(arrays["length"])
+        terms = {name: np.zeros(T + 8, kind) for name, kind in counts.BY_TERM.items()}
         for name in TERM_ARRAYS:
-            getattr(terms, name)[: len(arrays[name])] = arrays[name]
+            terms[name][: len(arrays[name])] = arrays[name]
+        table = np.zeros(max(16, 1 << (2 * alive).bit_length()), np.int32)
         store.docs[:C], store.words[:C] = arrays["docs"], arrays["words"]
-        store.lists.floor[: C * self.n_grams] = arrays["floor"]
+        store.floor[: C * self.n_grams] = arrays["floor"]
         store.x[:] = document["unit"], document["error"]
         for name, place in (("free", counts.FREE), ("evicted", counts.EVICTED)):
             store.n[place] = document[name]
         store.n[counts.SINCE_PRUNING] = document["since_pruning"]
-        store.n[counts.IDS], store.n[counts.ALIVE] = T, np.count_nonzero(arrays["length"])
-        store = store._replace(terms=terms)
+        store.n[counts.IDS], store.n[counts.ALIVE] = T, alive
+        store = store._replace(table=table, **terms)
         return counts.restored(store, arrays["category"].astype(np.int64), arrays["fr"].astype(np.float64), self.n_grams)
 
     # --- as a classifier
@@ -438,8 +457,9 @@ class SS3Classifier:
 
     def prune(self, least: int) -> None:
         """Drop the n-grams of two words or more that were seen at most so often in a category."""
-        self._store = counts.prune(self._store, float(least), np.zeros(0, np.int32), self.n_grams)
-        self._follow_words([])
+        steps = self.steps()
+        steps.op(kernel.PRUNE, 0, least, 1.0)
+        steps.execute()
 
     def classify(self, text: str) -> NDArray[np.float64]:
         """(C,) confidences: not probabilities, and not bounded by 1."""
@@ -478,10 +498,41 @@ class SS3Classifier:
     @property
     def bytes(self) -> int:
         """What the counts take in memory, the room kept for more included, the names of words not."""
-        store = self._store
-        return sum(array.nbytes for part in (store.terms, store.pairs, store.lists) for array in part) + (
-            store.table.nbytes + store.docs.nbytes + store.words.nbytes
-        )
+        kept = (*counts.POOLS, *counts.BY_LIST, "table")
+        return sum(getattr(self._store, name).nbytes for name in kept if name != "log")
+
+    # --- to look at
+
+    def values(self, term: str, category: str) -> list[float]:
+        """[fr, lv, sg, sn, gv, cv] of a word, or of an n-gram written with spaces; 0 where it is not known."""
+        steps = self.steps()
+        steps.op(kernel.VALUES, steps.place([steps.code(word) for word in term.split()]), counts.NOBODY, 1.0)
+        found: list[float] = steps.answers().values[0, :, self._places[category]].tolist()
+        return found
+
+    def term_values(self, terms: Iterable[int]) -> NDArray[np.float64]:
+        """(terms, 6, C): fr, lv, sg, sn, gv, cv of terms by their number."""
+        steps = self.steps()
+        for term in terms:
+            steps.op(kernel.VALUES, 0, term, 1.0)
+        return steps.answers().values
+
+    def largest(self, category: str) -> tuple[list[float], list[float]]:
+        """(max_fr, max_gv) of a category, for every length of which it has terms."""
+        steps = self.steps()
+        for n in range(1, self.n_grams + 1):
+            steps.op(kernel.LARGEST, 0, n, 1.0)
+        found = steps.answers().values[:, :3, self._places[category]]
+        return [row[0] for row in found.tolist() if row[2]], [row[1] for row in found.tolist() if row[2]]
+
+    def numbers(self) -> dict[int, str]:
+        """The terms by their number, words of n-grams with spaces between."""
+        store, words = self._store, {term: word for word, term in self._ids.items()}
+        names = dict(sorted(words.items()))
+        for n in range(2, self.n_grams + 1):
+            for term in np.flatnonzero(store.length[: store.n[counts.IDS]] == n).tolist():
+                names[term] = f"{names[int(store.parent[term])]} {words[int(store.word[term])]}"
+        return names
 
     # --- inside
 

@@ -1,0 +1,91 @@
+"""Agreement with PySS3 0.6.5, value by value, within 1e-9."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamd.learners.ss3 import SS3Classifier
+from streamd.learners.ss3_text import clean
+from tests.unit.ss3_golden import GOLDEN, present, settings_of
+
+CASES = {case["name"]: case for case in GOLDEN.get("cases", [])}
+every_case = pytest.mark.parametrize("name", CASES)
+pytestmark = present
+
+
+@cache
+def trained(name: str, **changes: Any) -> SS3Classifier:
+    return train(CASES[name], **changes)
+
+
+def train(case: dict[str, Any], **changes: Any) -> SS3Classifier:
+    model = SS3Classifier(**{**settings_of(case), **changes})
+    documents = GOLDEN["corpora"][case["corpus"]]["train"]
+    texts, labels = [text for text, _ in documents], [label for _, label in documents]
+    (model.fit if case["how"] == "fit" else model.learn_many)(texts, labels)
+    return model
+
+
+def close(found: Any, expected: Any) -> None:
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("text, dotted, plain", GOLDEN.get("preprocessing", []))
+def test_preprocessing(text: str, dotted: str, plain: str) -> None:
+    assert clean(text) == dotted
+    assert clean(text, dots=False) == plain
+
+
+@every_case
+def test_counts_and_values_of_every_term(name: str) -> None:
+    case, model = CASES[name], trained(name)
+
+    assert model.classes == case["categories"]
+    for category, terms in case["values"].items():
+        for term, expected in terms.items():
+            close(model.values(term, category), expected)
+    assert model.pairs == sum(case["terms_per_category"])
+    assert sum(" " not in term for term in model.numbers().values()) == case["vocabulary"]
+    for category, max_fr, max_gv in zip(case["categories"], case["max_fr"], case["max_gv"], strict=True):
+        close(model.largest(category)[0], max_fr)
+        if case["cv_m"] != "gv":
+            close(model.largest(category)[1], max_gv)
+
+
+@every_case
+def test_every_decision(name: str) -> None:
+    case, model = CASES[name], trained(name)
+    texts = [text for text, _ in GOLDEN["corpora"][case["corpus"]]["test"]]
+
+    unknown = trained(name, default="unknown").predict_many(texts)
+    several = trained(name, default="unknown")
+    several.multilabel = True
+
+    for i, (text, expected) in enumerate(zip(texts, case["docs"], strict=True)):
+        close(model.classify(text), expected["cv"])
+        assert model.predict_one(text) == expected["label"]
+        assert unknown[i] == expected["label_unknown"]
+        assert several.predict_one(text) == expected["multilabel"]
+
+
+@pytest.mark.parametrize("stream", GOLDEN.get("streams", []), ids=lambda stream: f"{stream['corpus']}-{stream['n_grams']}")
+def test_classify_then_learn_is_exact_after_every_document(stream: dict[str, Any]) -> None:
+    model = SS3Classifier(**settings_of(stream))
+    documents = GOLDEN["corpora"][stream["corpus"]]["train"][: stream["steps"]]
+
+    steps = model.steps()
+    for text, label in documents:
+        row = steps.row(text)
+        steps.predict(row)
+        steps.learn(row, label)
+    predictions = steps.execute()
+
+    for i, expected in enumerate(stream["docs"]):
+        if expected is not None:
+            close(predictions.confidences[i, : predictions.known[i]], expected["cv"])
+            assert predictions.label(i) == expected["label"]
+    assert model.classes == stream["categories"]
+    for category, max_fr, max_gv in zip(stream["categories"], stream["max_fr"], stream["max_gv"], strict=True):
+        close(model.largest(category), (max_fr, max_gv))
