@@ -21,7 +21,6 @@ The bounds hold for labels that come before the next prediction; labels that com
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,27 +61,22 @@ def accounting_of(meta: str, loss: str, accounting: str | None, play: str) -> st
     return accounting
 
 
-def rate(meta: str, least: float) -> float:
-    """The exponent's factor for losses scaled to [0, 1]; log loss is scaled by ln(1/least)."""
-    return math.log(1.0 / least) if meta == "bayes" else RATES.get(meta, 1.0)
+def rate(meta: str) -> float:
+    """The exponent's factor for losses scaled to [0, 1]; log loss is scaled by ln(1/LEAST)."""
+    return math.log(1.0 / LEAST) if meta == "bayes" else RATES.get(meta, 1.0)
 
 
-class Ledger(NamedTuple):
-    """What bounds are computed from. R, C, L: (S, X, J); q: (S,); totals: the kernel's."""
+def bounds(
+    meta: str, experts: str, E: NDArray[np.float64], q: NDArray[np.float64], totals: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(S, X, J): what R cannot exceed, in losses scaled to [0, 1]; 0 where no expert has played.
 
-    R: NDArray[np.float64]
-    C: NDArray[np.float64]
-    L: NDArray[np.float64]
-    q: NDArray[np.float64]
-    totals: NDArray[np.float64]
-
-
-def bounds(meta: str, experts: str, least: float, ledger: Ledger) -> NDArray[np.float64]:
-    """(S, X, J): what R cannot exceed, in losses scaled to [0, 1]; 0 where no expert has played."""
-    R, C, L, q, totals = ledger
-    prior = q[:, None, None] * (q[None, :, None] if experts == "pairs" else np.ones((1, R.shape[1], 1)))
+    E: (S, X, J, 2 or 3), totals: as the kernel keeps them. q: (S,) prior masses.
+    """
+    C = E[..., kernel.SIZE]
+    prior = q[:, None, None] * (q[None, :, None] if experts == "pairs" else np.ones((1, C.shape[1], 1)))
     power = 2 if experts == "pairs" else 1
-    seats = R.shape[1] if experts == "own+everyone" else 1
+    seats = C.shape[1] if experts == "own+everyone" else 1
     mass = totals[kernel.TOTALS.index("mass")] ** power * seats
     share = np.where(prior > 0.0, prior, 1.0) / mass
     if meta == "anh":
@@ -90,8 +84,8 @@ def bounds(meta: str, experts: str, least: float, ledger: Ledger) -> NDArray[np.
         spent = spent + totals[kernel.TOTALS.index("retired")] + totals[kernel.TOTALS.index("floored")]
         return np.asarray(np.sqrt(3.0 * C * np.log((1.0 + spent / mass) / share)))
     if meta == "mlpoly":
-        scale = L + totals[kernel.TOTALS.index("largest")]
+        scale = E[..., kernel.EXTRA] + totals[kernel.TOTALS.index("largest")]
         return np.asarray(
             np.sqrt(scale * totals[kernel.TOTALS.index("spent")] / np.where(prior > 0.0, prior, 1.0))
         )
-    return np.asarray(np.where(C > 0.0, np.log(1.0 / share) / rate(meta, least), 0.0))
+    return np.asarray(np.where(C > 0.0, np.log(1.0 / share) / rate(meta), 0.0))

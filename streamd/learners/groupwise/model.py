@@ -44,12 +44,8 @@ class Groupwise:
     _P: NDArray[np.float64]
     _W: NDArray[np.float64]
     _G: NDArray[np.float64]
-    _R: NDArray[np.float64]
-    _C: NDArray[np.float64]
-    _L: NDArray[np.float64]
-    _q: NDArray[np.float64]
-    _stats: NDArray[np.float64]
-    _cover: NDArray[np.float64]
+    _E: NDArray[np.float64]
+    _table: NDArray[np.float64]
 
     def _start(self, everyone: bool, prior: Mapping[str, float], max_groups: int, max_awake: int) -> None:
         """Check what was declared and make the state."""
@@ -175,7 +171,7 @@ class Groupwise:
         ops, labels = run.ops[which], run.labels[which]
         if not len(ops):
             return
-        state = (self._P, self._W, self._G, self._R, self._C, self._L, self._q, self._stats, self._cover)
+        state = (self._P, self._W, self._G, self._E, self._table)
         rest = (self._totals, self._moments, self._taus(), self._modes(), self._params())
         kernel.run(*run.rows, run.awake, ops, labels, run.buffer, *state, *rest)
 
@@ -234,7 +230,7 @@ class Groupwise:
             "eta": self.eta,
             "floor": self.floor,
             "limit": self.limit,
-            "rate": metas.rate(self.meta, metas.LEAST),
+            "rate": metas.rate(self.meta),
             "alpha": 1.0 - self.coverage,
             "least": metas.LEAST,
         }
@@ -272,17 +268,13 @@ class Groupwise:
         matrix = columns if inside and self.oracle in ("ridge", "vaw") else 0
         vector = columns if inside else 0
         squares = vector if self.oracle not in ("ridge", "vaw") else 0
-        regrets = (slots, self._width(slots), self._heads(max(len(self._taus()), 1)))
+        heads = self._heads(max(len(self._taus()), 1))
         return {
             "P": (slots, matrix, matrix),
             "W": (slots, vector, outputs),
             "G": (slots, squares, outputs),
-            "R": regrets,
-            "C": regrets,
-            "L": regrets if self.meta != "anh" else (0, *regrets[1:]),
-            "q": (slots,),
-            "stats": (slots, len(kernel.STATS)),
-            "cover": (slots, 3),
+            "E": (slots, self._width(slots), heads, 2 if self.meta == "anh" else 3),
+            "table": (slots, len(kernel.TABLE)),
         }
 
     def _allocate(self, slots: int, columns: int, outputs: int) -> None:
