@@ -371,6 +371,9 @@ def _check(config: Config) -> None:
         outputs = {pipeline.predictions_topic, pipeline.dead_letters_topic}
         if len({*pipeline.inputs, *outputs}) < len(pipeline.inputs) + 2:
             raise ConfigError(f"pipeline.{name}", "its topics must differ from each other")
+    log = config.log
+    if isinstance(log, KafkaLog) and log.request_timeout > log.transaction_timeout:
+        raise ConfigError("log.transaction_timeout", "expected at least log.request_timeout")
     if config.http.host not in ("127.0.0.1", "::1", "localhost") and not config.http.token_file:
         raise ConfigError(
             "http.token_file", f"needed, because http.host {config.http.host} is not a loopback address"

@@ -53,6 +53,7 @@ brokers = ["{broker}"]
 client = "{client}"
 session_timeout = "3s"
 transaction_timeout = "5s"
+request_timeout = "5s"
 [store]
 kind = "redis"
 url = "{redis}"
