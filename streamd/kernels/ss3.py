@@ -521,7 +521,7 @@ def _left(count, s):  # type: ignore[no-untyped-def]
     return count if count > GONE * s.x[UNIT] else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def run(s, settings, start, codes, ops, weights, local, a):  # type: ignore[no-untyped-def]
     """Apply `ops` in order. Returns the store, whose pools may have grown.
 

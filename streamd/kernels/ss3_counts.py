@@ -31,7 +31,7 @@ UNIT, ERROR = 0, 1  # places in `x`
 NOBODY = -1
 ROOMS = np.array([1, 2, 3] + [n << e for e in range(1, 15) for n in (2, 3)], np.int64)  # sizes of blocks of pairs
 # Of what is only called by compiled code no wrappers are made: with this many arrays they are most of the work.
-inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 GONE = 1e-9  # what may be left of a count that was taken back
 LARGEST = 2.0**512
 SHARE = 16  # of the bound goes at a time
@@ -642,7 +642,7 @@ def prune(s, least, local, N):  # type: ignore[no-untyped-def]
     return s
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def restored(s, category, fr, N):  # type: ignore[no-untyped-def]
     """Blocks, lists and table anew, from terms whose `count` is set and their pairs in the order of the terms."""
     count = s.count.copy()

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from streamd.learners.ss3 import SS3Classifier
+from streamd.learners.ss3_explain import explain, insight
 from streamd.learners.ss3_text import clean
+from streamd.learners.ss3_vocabulary import stop_words
 from tests.unit.ss3_golden import GOLDEN, present, settings_of
 
 CASES = {case["name"]: case for case in GOLDEN.get("cases", [])}
@@ -89,3 +91,41 @@ def test_classify_then_learn_is_exact_after_every_document(stream: dict[str, Any
     assert model.classes == stream["categories"]
     for category, max_fr, max_gv in zip(stream["categories"], stream["max_fr"], stream["max_gv"], strict=True):
         close(model.largest(category), (max_fr, max_gv))
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "recognised" in case])
+def test_the_terms_recognised(name: str) -> None:
+    case, model = CASES[name], trained(name)
+
+    for (text, _), expected in zip(GOLDEN["corpora"][case["corpus"]]["test"], case["recognised"], strict=False):
+        tree = explain(model, text)  # PySS3's list is of its explanation, too
+        terms = [term for p in tree.paragraphs for sentence in p.sentences for term in sentence.terms if term.fr]
+        assert [term.term for term in terms] == [term.replace("→", " ") for term in expected]
+
+
+@every_case
+def test_stop_words(name: str) -> None:
+    assert stop_words(trained(name))[: len(CASES[name]["stopwords"])] == CASES[name]["stopwords"]
+
+
+@pytest.mark.parametrize("case", GOLDEN.get("explanations", []), ids=lambda case: f"n{case['n_grams']}")
+def test_explanations_and_insights(case: dict[str, Any]) -> None:
+    model = train(case)
+
+    for expected in case["docs"]:
+        told = explain(model, expected["text"])
+
+        close(told.decided, expected["cv"])
+        close(told.cv, expected["json_cv"])
+        for paragraph, like in zip(told.paragraphs, expected["paragraphs"], strict=True):
+            close(paragraph.cv, like["cv"])
+            for sentence, sentence_like in zip(paragraph.sentences, like["sentences"], strict=True):
+                close(sentence.cv, sentence_like["cv"])
+                terms = [term for term in sentence.terms if any(term.cv)]
+                assert [[t.text, t.term.replace(" ", "→")] for t in terms] == [w[:2] for w in sentence_like["words"]]
+                for term, (_, _, cv) in zip(terms, sentence_like["words"], strict=True):
+                    close(term.cv, cv)
+        for level, pieces in expected["insight"].items():
+            found = insight(told, level)
+            assert [text for text, _ in found] == [text for text, _ in pieces]
+            close([cv for _, cv in found], [cv for _, cv in pieces])
