@@ -3,8 +3,8 @@
 The token bucket is exact: after n events at most b n + capacity labels were asked for, whatever the demand; its
 level is one integer, so it does not depend on batches, restarts or the order of additions. The other two are for
 agreement with published work. The moving window (Zliobaite et al. 2014) overspends by about 0.4 / w per event and
-lets nearly twice its share through at the start; the count (MOA, DBALStream) is exact but lets the unspent budget of
-a quiet year go in one burst.
+lets nearly twice its share through at the start; the count (MOA, DBALStream) is exact but lets the unspent budget
+of a quiet year go in one burst.
 
 >>> from streamd.querying.decision import Candidate
 >>> bucket = TokenBucket(per_event=0.25, capacity=2, start=0)
@@ -21,7 +21,7 @@ a quiet year go in one burst.
 import numpy as np
 
 from streamd.errors import ConfigError, StateError
-from streamd.querying.decision import Candidate
+from streamd.querying.decision import Candidate, numbers
 from streamd.snapshot import State
 
 UNIT = 3_600_000 * 10**6  # parts of a label: decimal shares per event and labels per hour are whole numbers of it
@@ -52,7 +52,7 @@ class TokenBucket:
         _require(0.0 <= start <= capacity, "start", "must be within 0 and the capacity")
         _require(partitions >= 1, "partitions", "must be 1 or more")
         _require(0.0 < price <= capacity, "price", "must be above 0 and at most the capacity")
-        self.share = per_event
+        self.per_event = per_event
         self.capacity = capacity
         self._income = round(per_event * UNIT)
         self._per_ms = round(per_hour * UNIT / HOUR / partitions)
@@ -60,8 +60,14 @@ class TokenBucket:
         self._level = round(start * UNIT)
         self._price = round(price * UNIT)
         self._now: int | None = None
+        self._gap = 0.0  # milliseconds between events, a mean over about the last thousand
         self.seen = 0
         self.spent = 0  # parts of a label, refunds taken off
+
+    @property
+    def share(self) -> float:
+        """Labels per event: as given, or what the income per hour and the price come to at the pace of late."""
+        return min(1.0, (self.per_event + self._per_ms * self._gap / UNIT) / self.price)
 
     @property
     def level(self) -> float:
@@ -87,8 +93,11 @@ class TokenBucket:
 
     def apply(self, candidate: Candidate, asked: bool) -> int:
         self._level = self._next(candidate)
-        self._now = candidate.now if self._now is None else max(self._now, candidate.now)
+        now = candidate.now if self._now is None else max(self._now, candidate.now)
         self.seen += 1
+        if self._now is not None:
+            self._gap += (now - self._now - self._gap) / min(self.seen - 1, 1000)
+        self._now = now
         if asked:
             self._spend(self._price)
         return 0
@@ -103,12 +112,13 @@ class TokenBucket:
     def state(self) -> State:
         known = self._now is not None
         level = np.array([self._level, self.spent, self.seen, self._price, self._now or 0, known], np.int64)
-        return State({"bucket": level}, {})
+        return State({"bucket": level, "gap": np.array([self._gap])}, {})
 
     def restore(self, state: State) -> None:
         kept = state.arrays.get("bucket")
         if kept is None or kept.shape != (6,):
             raise StateError("this is not the state of a token bucket")
+        self._gap = float(numbers(state, "gap", (1,))[0])
         self._level, self.spent, self.seen, self._price, now, known = kept.tolist()
         self._now = now if known else None
 

@@ -1,8 +1,8 @@
 """CogDQS, the cognitive dual query strategy: a few points remembered as a mind would (Liu et al. 2023).
 
-Where an event is the new nearest neighbour of at least `density_threshold` of the points, another strategy decides;
-elsewhere nothing is asked. What is not passed on does not move the other strategy's budget, so that about half the
-budget stays unspent, unless `force_full_budget` lets it see those events as ones not worth asking for.
+Where an event is the new nearest neighbour of at least `density_threshold` of the points, another strategy
+decides; elsewhere nothing is asked. What is not passed on does not move the other strategy's budget, so that about
+half the budget stays unspent, unless `force_full_budget` lets it see those events as ones not worth asking for.
 """
 
 import math

@@ -142,6 +142,12 @@ class Strategy:
         """
         return 1.0
 
+    def closed(self) -> None:
+        """A query is no longer pending: answered, skipped or expired. Called once for each that was asked."""
+
+    def alarm(self) -> None:
+        """Drift was noticed."""
+
     def state(self) -> State:
         """Of the strategy; the budget's is its own."""
         return State({}, {})

@@ -1,7 +1,8 @@
 """Fixed threshold: ask where the confidence 1 - u is at most theta (Zliobaite, Bifet, Pfahringer, Holmes 2014).
 
-theta = 1/c + b (1 - 1/c) by default. It couples the threshold to the budget: it rarely spends it, and where a model
-is sure of itself from its first label on (a tree), it asks no second time. Here for comparison; do not use it.
+theta = 1/c + b (1 - 1/c) by default. It couples the threshold to the budget: it rarely spends it, and where a
+model is sure of itself from its first label on (a tree), it asks no second time. Here for comparison; do not use
+it.
 """
 
 from streamd.querying.decision import Budget, Candidate, Decision, Draws, Strategy, refused, ruled

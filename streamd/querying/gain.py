@@ -1,7 +1,8 @@
-"""The expected gain in accuracy from further labels, probabilistic active learning (Kottke, Krempl, Spiliopoulou 2015).
+"""The gain expected of further labels: probabilistic active learning (Kottke, Krempl, Spiliopoulou 2015).
 
 With a_i = k_i + prior, k_i the label mass of class i near the event, A their sum:
-gain = max over m = 1..M of (E_l[max_i (a_i + l_i)] / (A + m) - max_i a_i / A) / m, l ~ Dirichlet-multinomial(m, a).
+gain = max over m = 1..M of (E_l[max_i (a_i + l_i)] / (A + m) - max_i a_i / A) / m,
+l of the Dirichlet-multinomial distribution with m and a.
 
 >>> [round(float(g), 4) for g in expected_gain([[0.3004, 0.134], [0.2827, 2.6094]], m_max=2)]
 [0.1795, 0.0]

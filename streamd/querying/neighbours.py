@@ -1,7 +1,8 @@
 """Local density: of how many remembered points would an event be the nearest neighbour.
 
-`Sliding` remembers the last w points (Ienco, Zliobaite, Pfahringer 2014); `Cognitive` a few, each with the strength
-exp(-f (t - t_last)), f = 1 / (hits + 1), and forgets the weakest (Liu et al. 2023). Distances are Euclidean.
+`Sliding` remembers the last w points (Ienco, Zliobaite, Pfahringer 2014); `Cognitive` a few, each with the
+strength exp(-f (t - t_last)), f = 1 / (hits + 1), and forgets the weakest (Liu et al. 2023). Distances are
+Euclidean.
 """
 
 import numpy as np

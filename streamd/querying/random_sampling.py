@@ -1,8 +1,8 @@
 """Random: every event with the same probability, the budget. The yardstick, and the only unbiased sample.
 
 `limited` asks for a label only while more than one label is to spare (as scikit-activeml's
-`allow_exceeding_budget=False`); otherwise the number of labels varies as chance has it, and the budget only counts.
-With a token bucket, `limited` is not needed: what the bucket refuses, it refuses.
+`allow_exceeding_budget=False`); otherwise the number of labels varies as chance has it, and the budget only
+counts. With a token bucket, `limited` is not needed: what the bucket refuses, it refuses.
 """
 
 from streamd.querying.budgets import TokenBucket

@@ -1,4 +1,5 @@
-"""Randomised variable threshold: the threshold of each event is theta eta, eta ~ N(1, delta) (Zliobaite et al. 2014).
+"""Randomised variable threshold: the threshold of each event is theta eta, eta ~ N(1, delta) (Zliobaite et al.
+2014).
 
 So events far from the boundary are asked for now and then, and drift there is noticed.
 """

@@ -7,9 +7,9 @@ move while the budget is exhausted. It is moved event by event, so batches do no
 >>> from streamd.querying.draws import Keyed
 >>> strategy, draws = Variable(MovingWindow(0.5)), Keyed(0, "").of("e")
 >>> for _ in range(3):
-...     decision = strategy.decide(Candidate("e", 0.02), draws)
+...     decision = strategy.decide(Candidate("e", 0.015), draws)
 ...     print(decision.own, round(decision.threshold, 4))
-...     payer = strategy.apply(Candidate("e", 0.02), decision)
+...     payer = strategy.apply(Candidate("e", 0.015), decision)
 True 0.0
 True 0.01
 False 0.0199

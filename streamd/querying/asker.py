@@ -1,0 +1,392 @@
+"""The label loop of one shard: which events to ask for, what waits for an answer, what an answer means.
+
+For each event `decide`, then `apply`; for each label `answer`; whenever event time moves on, `expire`. Only
+`decide` draws, and it changes nothing; the others change the state and never draw, so a journal of decisions
+replays.
+
+The random slice: an event is in it with probability rho b, by hash, before anything else is looked at. It is never
+refused; where the strategy had not asked for it, the bucket is overdrawn and the strategy pays it back. So every
+event is asked for with a known probability, 1 where the strategy wants it (or what its own draw gave it), else rho
+b.
+
+What an answer means, by the state of its query (`Answer.kind`):
+
+    pending     "learn" once all `answers` are there; before that "waiting"; a skip goes to the next annotator
+                ("reask"), or closes the query if nobody is left ("closed"); "no" to a proposed label is the other
+                one of two classes, else a query for the label itself ("reask")
+    expired     "late": learned, and the token that came back is debited again
+    answered    "repeated" where nothing changes; "correct" where the consensus does: the learner un-learns `old`
+    never asked "unasked": the label is a present; it costs nothing and is none of the strategy's business
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from streamd.querying.alarm import Alarm
+from streamd.querying.annotators import Annotators, Standing
+from streamd.querying.decision import REFUSED, Candidate, Decision, Strategy
+from streamd.querying.draws import Keyed
+from streamd.querying.equitable import Equitable
+from streamd.querying.estimates import Estimates, Quality
+from streamd.querying.queries import ANSWERED, EXPIRED, PENDING, Queries, Query
+from streamd.snapshot import State, merge, split
+
+HEAVIEST = 1e6  # of a label's weight: what learners take
+
+COUNTS = {
+    "asked": "labels asked for",
+    "drawn": "of these, events of the random slice that the strategy had not asked for",
+    "answered": "queries answered in time",
+    "expired": "queries whose label did not come in time; their token came back",
+    "late": "answers after expiry: learned, and debited again",
+    "repeated": "answers that changed nothing",
+    "corrected": "answers that changed a consensus already learned",
+    "disagreed": "answers that contradicted another annotator's",
+    "skipped": "answers that gave no label",
+    "refuted": "proposed labels that were wrong",
+    "unasked": "labels of events never asked for",
+    "alarms": "drift alarms",
+}
+
+
+class Answer(NamedTuple):
+    """What a label came to. weight: for the learner. next: the annotator to ask now, "" for whoever there is."""
+
+    kind: str
+    label: str | float | None = None
+    weight: float = 1.0
+    old: str | float | None = None
+    next: str = ""
+    query: Query | None = None
+
+
+class Standings(NamedTuple):
+    """What there is to see."""
+
+    counts: dict[str, int]
+    pending: int
+    level: float
+    share: float
+    quality: Quality
+    annotators: list[Standing]
+
+
+class Asker:
+    """strategy: with its budget. keyed: the draws. rho: the random slice's share of the budget, in [0, 1].
+
+    wait: milliseconds of event time until a query expires. answers: how many annotators are asked. discount: by
+    how much one pending query nearby lowers a utility, u / (1 + discount n). annotators: None where nobody is told
+    apart.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        keyed: Keyed,
+        rho: float = 0.1,
+        wait: int = 7_200_000,
+        answers: int = 1,
+        discount: float = 1.0,
+        annotators: Annotators | None = None,
+        queries: Queries | None = None,
+        delta: float = 0.001,
+        fading: float = 0.999,
+    ) -> None:
+        self.strategy = strategy
+        self.budget = strategy.budget
+        self.rho = rho
+        self.wait = wait
+        self.answers = answers
+        self.discount = discount
+        self.annotators = annotators
+        self.queries = queries if queries is not None else Queries()
+        self.estimates = Estimates(fading)
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self._keyed = keyed
+        self._alarms = (Alarm(delta), Alarm(delta))  # on the random slice, on all that was asked
+        self._number = 0
+        self._now = 0
+
+    # --- an event
+
+    def decide(self, candidate: Candidate) -> Decision:
+        """Whether to ask for the label of this event. Pure. An event already asked for is not asked for again."""
+        if self.queries.find(candidate.event) is not None:
+            return Decision(False, REFUSED, candidate.utility, math.inf, 0.0)
+        draws = self._keyed.of(candidate.event)
+        chance = self.rho * self.budget.share
+        drawn = draws.uniform("slice") < chance
+        if self.discount and (nearby := self.queries.nearby(candidate.near)):
+            candidate = candidate._replace(utility=candidate.utility / (1 + self.discount * nearby))
+        own, branch, utility, threshold, p_ask, _ = self.strategy.decide(candidate, draws)
+        return Decision(own, branch, utility, threshold, p_ask + (1 - p_ask) * chance, drawn)
+
+    def apply(self, candidate: Candidate, decision: Decision, proposed: str = "") -> Query | None:
+        """Go on to the next event. Returns the query to be written if the label is asked for.
+
+        proposed: the label to be confirmed with yes or no, "" to ask for the label itself.
+        """
+        self._now = max(self._now, candidate.now)
+        payer = self.strategy.apply(candidate, decision)
+        if not decision.ask:
+            return None
+        price = self._price()
+        if not decision.own:
+            self.budget.debit(price, payer)
+            self.counts["drawn"] += 1
+        self.counts["asked"] += 1
+        self._number += 1
+        query = Query(
+            candidate.event,
+            self._number,
+            self._now,
+            self._now + self.wait,
+            *(decision.own, decision.drawn, decision.branch, decision.utility, decision.threshold, decision.p_ask),
+            p=[float(value) for value in candidate.p],
+            near=list(candidate.near),
+            groups=list(candidate.groups),
+            payer=payer,
+            debited=price,
+            kind="confirm" if proposed else "label",
+            proposed=proposed,
+        )
+        self.queries.add(query)
+        for _ in range(self.answers):
+            self._assign(query)
+        return query
+
+    # --- an answer
+
+    def answer(
+        self,
+        event: str,
+        label: str | float | None,
+        now: int,
+        annotator: str = "",
+        classes: Sequence[str] = (),
+        confidence: float = 1.0,
+    ) -> Answer:
+        """A label, or None for a skip. classes: the learner's, in its order; confidence: the annotator's own.
+
+        "yes" and "no" answer a query that proposed a label.
+        """
+        self._now = max(self._now, now)
+        query = self.queries.find(event)
+        if query is None:
+            self.counts["unasked" if label is not None else "skipped"] += 1
+            return Answer("unasked", label)
+        if label is None:
+            return self._skip(query, annotator)
+        if query.kind == "confirm" and label in ("yes", "no"):
+            told = self._confirmed(query, str(label), classes)
+            if told is None:
+                return self._refuted(query, annotator)
+            label = told
+        return self._said(query, label, annotator, classes, confidence)
+
+    def expire(self, now: int) -> list[Query]:
+        """The queries whose deadline has passed; each token comes back."""
+        self._now = max(self._now, now)
+        expired = []
+        for query in self.queries.due(self._now):
+            self._give_up(query)
+            expired.append(query)
+        return expired
+
+    def deadline(self) -> int | None:
+        """The next moment of event time at which a query expires."""
+        return self.queries.deadline()
+
+    def alarm(self) -> None:
+        """Drift was noticed, here or by who watches the predictions."""
+        self.counts["alarms"] += 1
+        self.strategy.alarm()
+
+    def show(self, level: float = math.nan) -> Standings:
+        team = self.annotators.standings() if self.annotators is not None else []
+        level = getattr(self.budget, "level", level)
+        share = self.budget.share
+        return Standings(dict(self.counts), len(self.queries.pending), level, share, self.estimates.view(), team)
+
+    # --- pieces
+
+    def _said(
+        self, query: Query, label: str | float, annotator: str, classes: Sequence[str], confidence: float
+    ) -> Answer:
+        before = query.said.get(annotator)
+        if before == label:
+            self.counts["repeated"] += 1
+            return Answer("repeated", query.label, query=query)
+        if any(other != label for name, other in query.said.items() if name != annotator):
+            self.counts["disagreed"] += 1
+        query.said = query.said | {annotator: label}
+        paid = self._pay(query, annotator) if before is None else 0.0
+        if query.status == PENDING:
+            if len(query.said) < self.answers:
+                return Answer("waiting", query=query)
+            return self._complete(query, classes, confidence, "learn")
+        if query.status == EXPIRED:
+            self.counts["late"] += 1
+            self.budget.debit(query.debited, query.payer)
+            return self._complete(query, classes, confidence, "late")
+        self.budget.debit(paid, query.payer)
+        return self._corrected(query, classes, confidence)
+
+    def _complete(self, query: Query, classes: Sequence[str], confidence: float, kind: str) -> Answer:
+        """All answers are there, or one came after expiry: the consensus is learned."""
+        label, certainty = self._consensus(query, classes)
+        if kind == "learn":
+            self.counts["answered"] += 1
+            self.strategy.closed()
+        for name in list(query.open):
+            self._release(query, name)
+        if self._costed():
+            assert self.annotators is not None
+            self.budget.debit(sum(map(self.annotators.price, query.said)) - query.debited, query.payer)
+        query.label = label
+        self.queries.close(query, ANSWERED)
+        weight = self._judge(query, label, classes)
+        if self.annotators is not None:
+            self.annotators.learn({name: str(said) for name, said in query.said.items()}, classes)
+        return Answer(kind, label, min(weight * certainty * confidence, HEAVIEST), query=query)
+
+    def _corrected(self, query: Query, classes: Sequence[str], confidence: float) -> Answer:
+        label, certainty = self._consensus(query, classes)
+        if label == query.label:
+            self.counts["repeated"] += 1
+            return Answer("repeated", label, query=query)
+        old, query.label = query.label, label
+        self.counts["corrected"] += 1
+        return Answer("correct", label, certainty * confidence, old, query=query)
+
+    def _judge(self, query: Query, label: str | float, classes: Sequence[str]) -> float:
+        """The prediction made when asking against the label: quality, drift, the strategy. Returns the weight."""
+        if not isinstance(label, str):
+            return self.strategy.taught(query.p, 0, query.decision)
+        number = classes.index(label) if label in classes else len(classes)
+        right = float(bool(query.p) and int(np.argmax(query.p)) == number)
+        self.estimates.add(right, query.p_ask, query.drawn)
+        if isinstance(self.budget, Equitable):
+            self.budget.judged(query.groups, 1.0 - right)
+        raised = self._alarms[1].update(1.0 - right)
+        if query.drawn:
+            raised |= self._alarms[0].update(1.0 - right)
+        if raised:
+            self.alarm()
+        return self.strategy.taught(query.p, number, query.decision)
+
+    def _consensus(self, query: Query, classes: Sequence[str]) -> tuple[str | float, float]:
+        values = list(query.said.values())
+        if not all(isinstance(value, str) for value in values):
+            return statistics.median(float(value) for value in values), 1.0
+        said = {name: str(value) for name, value in query.said.items()}
+        if self.annotators is not None:
+            return self.annotators.consensus(said, classes)
+        ranked = sorted(set(values), key=lambda value: (-values.count(value), values.index(value)))
+        return ranked[0], values.count(ranked[0]) / len(values)
+
+    def _skip(self, query: Query, annotator: str) -> Answer:
+        self.counts["skipped"] += 1
+        if self.annotators is not None:
+            self.annotators.skipped(annotator)
+        if query.status != PENDING:
+            return Answer("repeated", query.label, query=query)
+        self._release(query, annotator)
+        query.refused = [*query.refused, annotator]
+        return self._reask(query)
+
+    def _reask(self, query: Query) -> Answer:
+        """Somebody else, if there is; without a list of annotators the pool sees to it, until the deadline."""
+        if self.annotators is None or not self.annotators.names:
+            return Answer("reask", query=query)
+        name = self._assign(query)
+        if name is None and not query.open:
+            self._give_up(query)
+            return Answer("closed", query=query)
+        return Answer("waiting" if name is None else "reask", next=name or "", query=query)
+
+    def _confirmed(self, query: Query, label: str, classes: Sequence[str]) -> str | None:
+        """The label that a yes or no stands for; None: only that it is not the proposed one."""
+        if label == "yes":
+            return query.proposed
+        others = [name for name in classes if name != query.proposed]
+        return others[0] if len(others) == 1 else None
+
+    def _refuted(self, query: Query, annotator: str) -> Answer:
+        """It is none of several: ask again, for the label itself; the same annotator has it before them."""
+        self.counts["refuted"] += 1
+        if query.status != PENDING:
+            return Answer("repeated", query.label, query=query)
+        query.kind = "label"
+        return Answer("reask", next=annotator, query=query)
+
+    def _give_up(self, query: Query) -> None:
+        self.counts["expired"] += 1
+        self.budget.refund(query.debited, query.payer)
+        self.strategy.closed()
+        for name in list(query.open):
+            self._release(query, name)
+        self.queries.close(query, EXPIRED)
+
+    def _assign(self, query: Query) -> str | None:
+        if self.annotators is None:
+            return None
+        name = self.annotators.pick([*query.open, *query.refused, *query.said])
+        if name is not None:
+            self.annotators.assign(name)
+            query.open = [*query.open, name]
+        return name
+
+    def _release(self, query: Query, name: str) -> None:
+        if self.annotators is not None and name in query.open:
+            self.annotators.release(name)
+            query.open = [other for other in query.open if other != name]
+
+    def _pay(self, query: Query, annotator: str) -> float:
+        """Note an annotator's first answer. Returns its price where labels are paid for, else 0."""
+        if self.annotators is None:
+            return 0.0
+        self._release(query, annotator)
+        price = self.annotators.answered(annotator, (self._now - query.at) / 1000.0)
+        return price if self._costed() else 0.0
+
+    def _costed(self) -> bool:
+        return self.annotators is not None and bool(self.annotators.cost)
+
+    def _price(self) -> float:
+        """What a query is debited before it is known who answers."""
+        return self.answers * self.annotators.mean_price() if self._costed() and self.annotators else 1.0
+
+    # --- what is kept
+
+    def state(self) -> State:
+        parts = {
+            "strategy": self.strategy.state(),
+            "budget": self.budget.state(),
+            "queries": self.queries.state(),
+            "estimates": self.estimates.state(),
+            "slice": self._alarms[0].state(),
+            "asked": self._alarms[1].state(),
+            "asker": State({}, {"counts": dict(self.counts), "number": self._number, "now": self._now}),
+        }
+        if self.annotators is not None:
+            parts["annotators"] = self.annotators.state()
+        return merge(parts)
+
+    def restore(self, state: State) -> None:
+        parts = split(state)
+        self.strategy.restore(parts["strategy"])
+        self.budget.restore(parts["budget"])
+        self.queries.restore(parts["queries"])
+        self.estimates.restore(parts["estimates"])
+        self._alarms[0].restore(parts["slice"])
+        self._alarms[1].restore(parts["asked"])
+        if self.annotators is not None and "annotators" in parts:
+            self.annotators.restore(parts["annotators"])
+        document = parts["asker"].document
+        self.counts = dict.fromkeys(COUNTS, 0) | document["counts"]
+        self._number, self._now = document["number"], document["now"]

@@ -1,0 +1,104 @@
+"""The default: an uncertainty quantile (BIQF) made safe for ties, empty models and late labels.
+
+The rule of BIQF, u >= quantile - (max - min) balance / w_tol over the last w utilities, with these differences:
+
+    ties       every utility gets a hashed amount of at most 1e-6: of equal ones a random share is asked for budget
+    the token bucket's; balance is its level above `rest`, a level kept for the random slice and for drift.
+               A full bucket asks whatever the event is, an empty one never does
+    delay      while n queries are pending, the model that is uncertain is not the one that will learn. The
+    quantile is
+               softened from 1 - b to 1 - f, f = b^(1 / (1 + n / patience)), and what lies above is asked for with
+               probability b / f: f = b is BIQF, f = 1 random sampling
+    drift      an alarm lowers `rest` to nothing for `alert` events: what was saved is spent, the mean rate stays b
+
+The constants were chosen on generated streams (tests/bench/active_tuning.py) and are frozen.
+"""
+
+import numpy as np
+
+from streamd.errors import ConfigError
+from streamd.querying.decision import (
+    FORCED,
+    RANDOM,
+    RULE,
+    Budget,
+    Candidate,
+    Decision,
+    Draws,
+    Strategy,
+    numbers,
+    refused,
+)
+from streamd.querying.window import SortedWindow
+from streamd.snapshot import State
+
+TIE = 1e-6
+
+
+class Auto(Strategy):
+    """w, w_tol: as in BIQF. rest: labels saved in the bucket. patience: pending queries at which the exponent of
+    the softening is halved; alert: events for which an alarm frees the reserve."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        w: int = 100,
+        w_tol: float = 50.0,
+        rest: float = 5.0,
+        patience: float = 10.0,
+        alert: int = 500,
+    ) -> None:
+        if not w_tol > 0:
+            raise ConfigError("w_tol", "must be above 0")
+        if not patience > 0:
+            raise ConfigError("patience", "must be above 0")
+        super().__init__(budget)
+        self.w_tol = w_tol
+        self.rest = rest
+        self.patience = patience
+        self.alert = alert
+        self._history = SortedWindow(w)
+        self._pending = 0
+        self._alarmed = 0  # events for which the alarm lasts
+
+    def decide(self, candidate: Candidate, draws: Draws) -> Decision:
+        u, budget = candidate.utility, self.budget
+        if u != u or not budget.left(candidate):
+            return refused(candidate)
+        u += TIE * draws.uniform("tie")
+        b = budget.share
+        keep = 1.0
+        f = b
+        if self._pending and b > 0:
+            f = b ** (1.0 / (1.0 + self._pending / self.patience))
+            keep = b / f
+        least, theta, most = self._history.look(u, 1 - f)
+        spare = budget.balance(candidate) - (0.0 if self._alarmed else self.rest)
+        threshold = theta - (most - least) * (spare / self.w_tol)
+        if budget.full(candidate):
+            return Decision(True, FORCED, u, threshold, 1.0)
+        if u < threshold:
+            return Decision(False, RULE, u, threshold, 0.0)
+        if keep == 1.0:
+            return Decision(True, RULE, u, threshold, 1.0)
+        return Decision(draws.uniform("soften") < keep, RANDOM, u, threshold, keep)
+
+    def moved(self, candidate: Candidate, decision: Decision) -> None:
+        self._history.add(decision.utility)
+        self._pending += decision.ask
+        self._alarmed = max(0, self._alarmed - 1)
+
+    def closed(self) -> None:
+        self._pending = max(0, self._pending - 1)
+
+    def alarm(self) -> None:
+        self._alarmed = self.alert
+
+    def state(self) -> State:
+        counts = np.array([float(self._pending), float(self._alarmed)])
+        return State({"history": self._history.array(), "counts": counts}, {})
+
+    def restore(self, state: State) -> None:
+        self._history.fill(numbers(state, "history", (-1,)))
+        pending, alarmed = numbers(state, "counts", (2,)).tolist()
+        self._pending, self._alarmed = int(pending), int(alarmed)
