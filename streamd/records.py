@@ -77,29 +77,36 @@ encode = _encoder.encode
 
 def decode_event(value: bytes | None) -> Event:
     """An event from its record's value. Raises BadRecord."""
-    event: Event = _decode(_event, value)
-    return event
+    try:
+        return _event.decode(value)  # type: ignore[arg-type]  # None is refused as all else that is no JSON
+    except _REFUSED as error:
+        raise _refusal(value, error) from None
 
 
 def decode_label(value: bytes | None) -> Label:
     """A label from its record's value. Raises BadRecord."""
-    label: Label = _decode(_label, value)
+    try:
+        label = _label.decode(value)  # type: ignore[arg-type]
+    except _REFUSED as error:
+        raise _refusal(value, error) from None
     if label.label is UNSET and not label.skip:
         raise BadRecord("Object missing required field `label`")
     return label
 
 
-def _decode(decoder: msgspec.json.Decoder[Any], value: bytes | None) -> Any:
+_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
+
+
+def _refusal(value: bytes | None, error: Exception) -> BadRecord:
     if value is None:
-        raise BadRecord("the record has no value")
-    try:
-        return decoder.decode(value)
-    except msgspec.ValidationError as error:
-        raise BadRecord(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRecord(f"not JSON: {error}") from None
-    except RecursionError:
-        raise BadRecord("not JSON: nested too deeply") from None
+        return BadRecord("the record has no value")
+    if isinstance(error, msgspec.ValidationError):
+        return BadRecord(str(error))
+    if isinstance(error, RecursionError):
+        return BadRecord("not JSON: nested too deeply")
+    if isinstance(error, TypeError):
+        raise error
+    return BadRecord(f"not JSON: {error}")
 
 
 def echo(value: bytes, names: Sequence[str]) -> dict[str, msgspec.Raw]:
@@ -108,10 +115,8 @@ def echo(value: bytes, names: Sequence[str]) -> dict[str, msgspec.Raw]:
     return {name: fields[name].copy() for name in names if name in fields}
 
 
-def milliseconds(ts: int | str | None, otherwise: int) -> int:
-    """A record's `ts` in milliseconds since 1970, or the log's timestamp if it has none. Raises BadRecord."""
-    if ts is None:
-        return otherwise
+def milliseconds(ts: int | str) -> int:
+    """A record's `ts` in milliseconds since 1970. Raises BadRecord."""
     if isinstance(ts, str):
         try:
             moment = datetime.fromisoformat(ts)

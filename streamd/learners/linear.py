@@ -61,12 +61,21 @@ class LinearPredictions(NamedTuple):
     entries: Sequence[int]
     shares: Sequence[float]
 
+    raw: bytes
+    """The bytes of `values`: cut, they are the memos."""
+    counts: Sequence[int]
+    """`known` as a list."""
+
     def memo(self, i: int) -> bytes:
-        return self.values[i, : self.known[i]].tobytes()
+        start = 8 * i * self.values.shape[1]
+        return self.raw[start : start + 8 * self.counts[i]]
 
     def why(self, i: int) -> Why:
         """Up to three of [feature or feature=category, its part of the margin], strongest first."""
-        present = [feature for feature in self.rows[i].items() if feature[1] is not None]
+        features = self.rows[i]
+        present = list(features.items())
+        if None in features.values():
+            present = [feature for feature in present if feature[1] is not None]
         own = slice(i * REASONS, (i + 1) * REASONS)
         found = zip(self.entries[own], self.shares[own], strict=True)
         return [[_reason(*present[j]), share] for j, share in found if j >= 0]
@@ -163,9 +172,9 @@ class LinearSteps:
             len(self._predicted),
         )
         rows = [self._taken[row] for row in self._predicted]
-        return LinearPredictions(
-            values, np.array(self._known, np.int64), rows, entries.ravel().tolist(), shares.ravel().tolist()
-        )
+        known = np.array(self._known, np.int64)
+        reasons = (entries.ravel().tolist(), shares.ravel().tolist())
+        return LinearPredictions(values, known, rows, *reasons, values.tobytes(), self._known)
 
     def _row_slowly(self, x: Any) -> int:
         codes, values, complete = self._index.codes(x)

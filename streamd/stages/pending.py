@@ -8,9 +8,9 @@ of that prediction. Three tables in order of arrival, each bounded; nothing fall
     early     labels whose event was not seen yet; past `early_age` or `early` they become dead letters
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -53,48 +53,18 @@ class Bounds(Struct, frozen=True):
     early_age: int
 
 
-Entry = TypeVar("Entry", Remembered, Early)
-
-
-class Arrivals(dict[str, Entry], Generic[Entry]):
-    """A table in order of arrival that finds its oldest entry at once.
-
-    `next(iter(...))` of a dictionary walks over all that was removed before it: 8 microseconds at 100,000 entries.
-    """
-
-    def __init__(self) -> None:
-        self._line: deque[tuple[str, Entry]] = deque()  # as they came; some are no longer in the table
-
-    def add(self, event: str, entry: Entry) -> None:
-        """The event must not be in the table."""
-        self[event] = entry
-        self._line.append((event, entry))
-        if len(self._line) > 64 + len(self) + len(self) // 4:
-            self._line = deque(self.items())
-
-    def oldest(self) -> tuple[str, Entry] | None:
-        line = self._line
-        while line and self.get(line[0][0]) is not line[0][1]:
-            line.popleft()
-        return line[0] if line else None
-
-    def pop_oldest(self) -> tuple[str, Entry]:
-        """Raises KeyError if the table is empty."""
-        found = self.oldest()
-        if found is None:
-            raise KeyError
-        del self[found[0]]
-        return found
-
-
 class PendingLabels:
-    """The three tables of one shard."""
+    """The three tables of one shard, in order of arrival.
+
+    They are ordered dictionaries, not plain ones: there `next(iter(...))` walks over all that was removed before,
+    which costs microseconds once there are thousands.
+    """
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
-        self.waiting: Arrivals[Remembered] = Arrivals()
-        self.closed: Arrivals[Remembered] = Arrivals()
-        self.early: Arrivals[Early] = Arrivals()
+        self.waiting: OrderedDict[str, Remembered] = OrderedDict()
+        self.closed: OrderedDict[str, Remembered] = OrderedDict()
+        self.early: OrderedDict[str, Early] = OrderedDict()
         self.bytes = 0
 
     def find(self, event: str) -> Remembered | None:
@@ -102,25 +72,28 @@ class PendingLabels:
 
     def wait(self, event: str, entry: Remembered) -> int:
         """Keep an event for its label. Returns how many others had to expire to make room."""
-        self.waiting.add(event, entry)
+        self.waiting[event] = entry
         self.bytes += len(entry.value)
         expired = 0
         bounds = self.bounds
         while len(self.waiting) > bounds.max_events or (self.bytes > bounds.max_bytes and len(self.waiting) > 1):
-            oldest = self.waiting.oldest()
-            assert oldest is not None
-            self._expire(*oldest)
+            self._expire(*next(iter(self.waiting.items())))
             expired += 1
         return expired
 
-    def close(self, event: str, entry: Remembered, label: str | float | None) -> Remembered:
+    def close(self, event: str, entry: Remembered, label: str | float) -> Remembered:
         """Remember a labelled event for a while. It may have been waiting, closed, or never in a table."""
-        if self.waiting.pop(event, None) is not None:
+        if event in self.waiting:
+            del self.waiting[event]
             self.bytes -= len(entry.value)
-        self.closed.pop(event, None)
-        kept = Remembered(entry.value, entry.memo, entry.at, entry.deadline, label)
-        self._remember(event, kept)
-        return kept
+        elif event in self.closed:
+            del self.closed[event]
+        if isinstance(entry.memo, int):  # nobody but the batch that predicted it has seen it
+            entry.label = label
+        else:
+            entry = Remembered(entry.value, entry.memo, entry.at, entry.deadline, label)
+        self._remember(event, entry)
+        return entry
 
     def give_up(self, event: str) -> int:
         """Expire an event before its time: nobody will label it. Returns 1 if it was waiting, else 0."""
@@ -133,7 +106,7 @@ class PendingLabels:
     def expire(self, now: int) -> int:
         """Expire the events whose deadline has passed. Returns how many."""
         count = 0
-        while (oldest := self.waiting.oldest()) is not None and oldest[1].deadline <= now:
+        while self.waiting and (oldest := next(iter(self.waiting.items())))[1].deadline <= now:
             self._expire(*oldest)
             count += 1
         return count
@@ -143,22 +116,23 @@ class PendingLabels:
         given_up = []
         if (former := self.early.pop(event, None)) is not None:
             given_up.append(former.record)
-        self.early.add(event, Early(record, now + self.bounds.early_age))
+        self.early[event] = Early(record, now + self.bounds.early_age)
         while len(self.early) > self.bounds.early:
-            given_up.append(self.early.pop_oldest()[1].record)
+            given_up.append(self.early.popitem(last=False)[1].record)
         return given_up
 
     def expire_early(self, now: int) -> list[Record]:
         """The labels whose event did not come in time."""
         given_up = []
-        while (oldest := self.early.oldest()) is not None and oldest[1].deadline <= now:
-            given_up.append(self.early.pop_oldest()[1].record)
+        while self.early and next(iter(self.early.values())).deadline <= now:
+            given_up.append(self.early.popitem(last=False)[1].record)
         return given_up
 
     def deadline(self) -> int | None:
         """The next moment of event time at which something expires."""
-        heads = (self.waiting.oldest(), self.early.oldest())
-        return min((head[1].deadline for head in heads if head is not None), default=None)
+        heads = [next(iter(self.waiting.values())).deadline] if self.waiting else []
+        heads += [next(iter(self.early.values())).deadline] if self.early else []
+        return min(heads, default=None)
 
     def nothing_before(self, now: int) -> int:
         """A moment before which nothing expires, whatever comes from `now` on."""
@@ -177,13 +151,13 @@ class PendingLabels:
         self._remember(event, entry)
 
     def _remember(self, event: str, entry: Remembered) -> None:
-        self.closed.add(event, entry)
-        while len(self.closed) > self.bounds.remember:
-            self.closed.pop_oldest()
+        self.closed[event] = entry
+        if len(self.closed) > self.bounds.remember:
+            self.closed.popitem(last=False)
 
     def freeze(self) -> Callable[[], State]:
         """A cheap copy now; the function makes the arrays, in any thread, later."""
-        waiting, closed, early = self.waiting.copy(), self.closed.copy(), self.early.copy()
+        waiting, closed, early = dict(self.waiting), dict(self.closed), dict(self.early)
 
         def thaw() -> State:
             arrays = _table("waiting", waiting) | _table("closed", closed)
@@ -195,17 +169,10 @@ class PendingLabels:
 
     def restore(self, state: State) -> None:
         kept = msgspec.msgpack.decode(state.arrays["early"].tobytes(), type=list[tuple[str, int, Record]])
-        self.waiting = _arrived(_rows("waiting", state.arrays))
-        self.closed = _arrived(_rows("closed", state.arrays))
-        self.early = _arrived((event, Early(record, deadline)) for event, deadline, record in kept)
+        self.waiting = OrderedDict(_rows("waiting", state.arrays))
+        self.closed = OrderedDict(_rows("closed", state.arrays))
+        self.early = OrderedDict((event, Early(record, deadline)) for event, deadline, record in kept)
         self.bytes = sum(len(entry.value) for entry in self.waiting.values())
-
-
-def _arrived(entries: Iterable[tuple[str, Entry]]) -> Arrivals[Entry]:
-    table: Arrivals[Entry] = Arrivals()
-    for event, entry in entries:
-        table.add(event, entry)
-    return table
 
 
 def _table(name: str, table: dict[str, Remembered]) -> dict[str, NDArray[Any]]:

@@ -18,6 +18,7 @@ the memo that the journal kept, and what was refused is refused again without be
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from msgspec import UNSET, Struct
 from numpy.typing import NDArray
@@ -192,7 +193,7 @@ class Predicting:
         event = codec.decode_event(self._bounded(record))
         if event.features is None:
             raise BadRecord("Object missing required field `features`")
-        ts = self._time(event.ts, record)
+        ts = record.timestamp if event.ts is None else self._time(event.ts, record)
         label = None if event.label is UNSET or event.label is None else self._read_label(event.label)
         row = run.steps.row(event.features, event.groups)
         self._advance(ts, taken)  # nothing is refused as a whole from here on
@@ -204,7 +205,8 @@ class Predicting:
         self.counts["events"] += 1
         assert record.value is not None
         entry = Remembered(record.value, seen, self.now, self.now + self.settings.bounds.max_age)
-        self._fill_later(run, entry)
+        if isinstance(seen, int):
+            run.filling.append(entry)
         if label is None and (early := self.pending.early.pop(event.id, None)) is not None:
             record = early.record
             label = self._read_label(codec.decode_label(record.value).label)
@@ -218,7 +220,7 @@ class Predicting:
     def _label(self, run: _Run, record: Record, decided: Refusal | None, taken: Taken) -> Refusal | None:
         label = codec.decode_label(self._bounded(record))
         value = None if label.skip else self._read_label(label.label)
-        self._advance(self._time(label.ts, record), taken)
+        self._advance(record.timestamp if label.ts is None else self._time(label.ts, record), taken)
         entry = self.pending.find(label.id)
         if value is None:
             self.counts["skipped_labels"] += 1
@@ -272,24 +274,15 @@ class Predicting:
             self.counts["refused_labels"] += 1
             taken.outputs.append(self._dead_letter(record, decided.reason))
             return decided
-        self._count(run, entry, label)
-        self._fill_later(run, self.pending.close(event, entry, label))
-        return None
-
-    def _count(self, run: _Run, entry: Remembered, label: Label) -> None:
-        """A label was learned: only the first of an event is judged."""
         if entry.label is not None:
             self.counts["corrected_labels"] += 1
-            return
-        self.counts["learned"] += 1
-        self.counts["late_labels"] += entry.expired
-        self.delay.add(max(0, self.now - entry.at))
-        run.judged.append((entry.memo, label))
-
-    @staticmethod
-    def _fill_later(run: _Run, entry: Remembered) -> None:
-        if isinstance(entry.memo, int):
-            run.filling.append(entry)
+        else:  # only the first label of an event is judged
+            self.counts["learned"] += 1
+            self.counts["late_labels"] += entry.expired
+            self.delay.add(self.now - entry.at)
+            run.judged.append((entry.memo, label))
+        self.pending.close(event, entry, label)
+        return None
 
     # --- pieces
 
@@ -298,8 +291,8 @@ class Predicting:
             raise BadRecord(f"the record has {len(record.value)} bytes, more than {self.settings.record_bytes}")
         return record.value
 
-    def _time(self, ts: int | str | None, record: Record) -> int:
-        moment = codec.milliseconds(ts, record.timestamp)
+    def _time(self, ts: int | str, record: Record) -> int:
+        moment = codec.milliseconds(ts)
         if moment > record.timestamp + self.settings.ahead:
             raise BadRecord("ts: lies further ahead of the log's timestamp than limits.ahead allows")
         return moment
@@ -330,14 +323,15 @@ class Predicting:
         for entry in run.filling:
             assert isinstance(entry.memo, int)
             entry.memo = memos[entry.memo]
-        self._judge([(memos[seen] if isinstance(seen, int) else seen, label) for seen, label in run.judged])
+        self._judge(run.judged, predictions)
         taken.memos.extend(memos)
         taken.outputs.extend(self._write(run.predicted, predictions))
 
-    def _judge(self, judged: Sequence[tuple[bytes, Label]]) -> None:
+    def _judge(self, judged: Sequence[tuple[int | bytes, Label]], predictions: Predictions) -> None:
+        """Judge the predictions whose labels came, of this run or of earlier ones, in the order of the labels."""
         if not judged:
             return
-        values, known = self._recall([memo for memo, _ in judged])
+        values, known = self._recall([seen for seen, _ in judged], predictions)
         losses = self.quality.add(values, known, [label for _, label in judged], self.learner.classes)
         if self.drift is None:
             return
@@ -347,48 +341,54 @@ class Predicting:
                 if self.settings.drift_reset:
                     self.learner.reset()
 
-    def _recall(self, memos: Sequence[bytes]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Stack what memos say: (n, C) values, missing columns 0, and (n,) how many classes were known."""
-        rows = [self.learner.probabilities(memo) for memo in memos]
-        known = np.array([len(row) for row in rows], np.int64)
-        values = np.zeros((len(rows), int(known.max(initial=0))))
-        for i, row in enumerate(rows):
-            values[i, : len(row)] = row
+    def _recall(
+        self, seen: Sequence[int | bytes], predictions: Predictions
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """What was predicted, by number in this run or by memo: (n, C) values, missing ones 0, (n,) known."""
+        now = [(place, number) for place, number in enumerate(seen) if isinstance(number, int)]
+        places, numbers = np.array(now, np.int64).reshape(-1, 2).T
+        if len(now) == len(seen):
+            return predictions.values[numbers], predictions.known[numbers]
+        then = [(i, self.learner.probabilities(memo)) for i, memo in enumerate(seen) if isinstance(memo, bytes)]
+        known = np.zeros(len(seen), np.int64)
+        known[places] = predictions.known[numbers]
+        for place, row in then:
+            known[place] = len(row)
+        values = np.zeros((len(seen), int(known.max())))
+        width = min(values.shape[1], predictions.values.shape[1])
+        values[places, :width] = predictions.values[numbers, :width]
+        for place, row in then:
+            values[place, : len(row)] = row
         return values, known
 
     def _write(self, predicted: Sequence[_Predicted], predictions: Predictions) -> list[Output]:
+        if not predicted:
+            return []
         describe = self._classes if self.settings.task == "classify" else self._value
-        rows = predictions.values.tolist() if predicted else []
-        known = predictions.known.tolist() if predicted else []
-        topic, partition = self.settings.predictions, self.partition
+        rows, known, why = predictions.values.tolist(), predictions.known.tolist(), predictions.why
+        topic, partition, encode = self.settings.predictions, self.partition, codec.encode
         outputs = []
         for i, one in enumerate(predicted):
-            event, record = one.event, one.record
-            told = describe(event, rows[i][: known[i]], predictions.why(i), one.ts, self._echo(record))
-            key = record.key if record.key is not None else event.id.encode()
-            outputs.append(Output(topic, key, codec.encode(told), record.timestamp, partition))
+            record = one.record
+            told = encode(describe(one, rows[i][: known[i]], why(i)))
+            key = record.key if record.key is not None else one.event.id.encode()
+            outputs.append(Output(topic, key, told, record.timestamp, partition))
         return outputs
 
-    def _classes(
-        self, event: codec.Event, p: list[float], why: list[list[Any]], ts: int, echo: Any
-    ) -> codec.Prediction:
+    def _classes(self, one: _Predicted, p: list[float], why: list[list[Any]]) -> codec.Prediction:
         named: dict[str, float] = dict(zip(self.learner.classes, p, strict=False))
         label = max(named, key=named.__getitem__) if named else None
         if len(named) > self.settings.top:
             likeliest = sorted(named, key=named.__getitem__, reverse=True)[: self.settings.top]
             named = {name: named[name] for name in likeliest}
-        return codec.Prediction(
-            event.id, label=label, p=named, why=why, model=self.settings.model, ts=ts, echo=echo
-        )
+        echo = self._echo(one.record) if self.settings.echo else UNSET
+        return codec.Prediction(one.event.id, label, named, UNSET, why, self.settings.model, one.ts, echo)
 
-    def _value(
-        self, event: codec.Event, p: list[float], why: list[list[Any]], ts: int, echo: Any
-    ) -> codec.Prediction:
-        return codec.Prediction(event.id, value=p[0], why=why, model=self.settings.model, ts=ts, echo=echo)
+    def _value(self, one: _Predicted, p: list[float], why: list[list[Any]]) -> codec.Prediction:
+        echo = self._echo(one.record) if self.settings.echo else UNSET
+        return codec.Prediction(one.event.id, UNSET, UNSET, p[0], why, self.settings.model, one.ts, echo)
 
-    def _echo(self, record: Record) -> Any:
-        if not self.settings.echo:
-            return UNSET
+    def _echo(self, record: Record) -> dict[str, msgspec.Raw]:
         assert record.value is not None
         return codec.echo(record.value, self.settings.echo)
 

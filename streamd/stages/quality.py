@@ -4,6 +4,7 @@ Over all labels and over a fading window (Gama, Sebastiao, Rodrigues 2013: every
 each label). Log loss is over the labels whose class was known when the prediction was made.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -122,11 +123,7 @@ class LabelDelay:
         self.sum = 0  # milliseconds
 
     def add(self, milliseconds: int) -> None:
-        seconds = milliseconds / 1000
-        i = 0
-        while i < len(self.BOUNDS) and seconds > self.BOUNDS[i]:
-            i += 1
-        self.counts[i] += 1
+        self.counts[bisect_left(self.BOUNDS, milliseconds / 1000)] += 1
         self.sum += milliseconds
 
     def view(self) -> DelayView:
