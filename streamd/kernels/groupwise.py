@@ -59,6 +59,9 @@ TOTALS = (
 )
 REGRET, SIZE, EXTRA = 0, 1, 2  # of an expert: R, C = sum |r|, and log weight or (ML-Poly) sum r^2
 
+# Arrays are only read and written below `run`, never made: without counting references to them a small event costs
+# a third. `_nrt` is what numba's own linear algebra is compiled with.
+LEAN = {"cache": True, "error_model": "numpy", "_nrt": False}
 STEEPEST = 1e12  # a gradient's coordinate is held within this: nothing ever becomes NaN
 FARTHEST = 1e6  # an unclipped prediction is held within this, in units of the range
 TINY = 1e-8  # AdaGrad's guard against a division by 0
@@ -89,7 +92,54 @@ def run(  # type: ignore[no-untyped-def]
     most = 1
     for i in range(ops.shape[0]):
         most = max(most, ops[i, 3], ops[i, 5])
-    work = np.empty(max(2 * d, W.shape[2], 2, most * (1 + E.shape[2])))
+    work = np.empty(max(2 * d, d + max(W.shape[2], 2), 2 * most * E.shape[2]))
+    _run(
+        start,
+        slot,
+        value,
+        awake,
+        ops,
+        labels,
+        buffer,
+        P,
+        W,
+        G,
+        E,
+        table,
+        totals,
+        moments,
+        taus,
+        modes,
+        params,
+        x,
+        at,
+        work,
+    )
+
+
+@njit(**LEAN)
+def _run(  # type: ignore[no-untyped-def]
+    start,
+    slot,
+    value,
+    awake,
+    ops,
+    labels,
+    buffer,
+    P,
+    W,
+    G,
+    E,
+    table,
+    totals,
+    moments,
+    taus,
+    modes,
+    params,
+    x,
+    at,
+    work,
+):
     for i in range(ops.shape[0]):
         kind, r, known = ops[i, 0], ops[i, 1], ops[i, 7]
         if kind == BORN:
@@ -119,7 +169,7 @@ def run(  # type: ignore[no-untyped-def]
 # --- features
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _observe(slot, value, first, last, moments):  # type: ignore[no-untyped-def]
     for j in range(first, last):
         s = slot[j]
@@ -130,7 +180,7 @@ def _observe(slot, value, first, last, moments):  # type: ignore[no-untyped-def]
             moments[1, s] += delta * (value[j] - moments[0, s])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _dense(slot, value, first, last, moments, modes, limit, x, at):  # type: ignore[no-untyped-def]
     """Fill x, zeros before; returns how many of its columns are set, their numbers in `at`."""
     n, intercept = 0, modes[7]
@@ -161,7 +211,7 @@ def _dense(slot, value, first, last, moments, modes, limit, x, at):  # type: ign
 # --- oracles
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _times(P, s, x, at, n, d, out):  # type: ignore[no-untyped-def]
     """out[:d] = P[s] x; returns x P x."""
     for k in range(d):
@@ -177,7 +227,7 @@ def _times(P, s, x, at, n, d, out):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _margin(W, s, c, x, at, n):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(n):
@@ -185,7 +235,7 @@ def _margin(W, s, c, x, at, n):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _softmax(z, first, known):  # type: ignore[no-untyped-def]
     top = z[first]
     for c in range(first + 1, first + known):
@@ -198,7 +248,7 @@ def _softmax(z, first, known):  # type: ignore[no-untyped-def]
         z[c] /= total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _sigmoid(z):  # type: ignore[no-untyped-def]
     if z >= 0.0:
         return 1.0 / (1.0 + math.exp(-z))
@@ -206,12 +256,12 @@ def _sigmoid(z):  # type: ignore[no-untyped-def]
     return e / (1.0 + e)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _within(z, clip):  # type: ignore[no-untyped-def]
     return min(max(z, 0.0), 1.0) if clip == 1 else min(max(z, -FARTHEST), FARTHEST)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _sort(z, first, n):  # type: ignore[no-untyped-def]
     for i in range(first + 1, first + n):
         v, j = z[i], i
@@ -221,7 +271,7 @@ def _sort(z, first, n):  # type: ignore[no-untyped-def]
         z[j] = v
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _vote(z, first, known):  # type: ignore[no-untyped-def]
     best = first
     for c in range(first + 1, first + known):
@@ -231,7 +281,7 @@ def _vote(z, first, known):  # type: ignore[no-untyped-def]
         z[c] = 1.0 if c == best else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _classes(s, x, at, n, known, W, oracle, z, first):  # type: ignore[no-untyped-def]
     """Into z[first:first + known]: probabilities."""
     if oracle == SOFTMAX:
@@ -245,7 +295,7 @@ def _classes(s, x, at, n, known, W, oracle, z, first):  # type: ignore[no-untype
         z[first + 1] = _sigmoid(v)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _ask(s, x, at, n, known, z, first, P, W, modes, work):  # type: ignore[no-untyped-def]
     """Into z[first:first + known]: what the oracle of slot s predicts."""
     oracle = modes[0]
@@ -264,7 +314,7 @@ def _ask(s, x, at, n, known, z, first, P, W, modes, work):  # type: ignore[no-un
             _vote(z, first, known)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _ask_all(x, at, n, awake, here, living, known, offset, buffer, P, W, table, modes, work):  # type: ignore[no-untyped-def]
     """The z of all that are awake; with nobody awake play the mean over all groups, without any the middle."""
     if modes[0] == EXTERNAL:
@@ -274,13 +324,13 @@ def _ask_all(x, at, n, awake, here, living, known, offset, buffer, P, W, table, 
         _ask(awake[here + i], x, at, n, known, buffer, first + i * known, P, W, modes, work)
     if living > 0:
         return
-    z = np.empty(known)
+    z = modes[12]  # in `work`, after what an oracle needs of it
     for s in range(table.shape[0]):
         if table[s, MASS] > 0.0:
-            _ask(s, x, at, n, known, z, 0, P, W, modes, work)
+            _ask(s, x, at, n, known, work, z, P, W, modes, work)
             living += 1
             for k in range(known):
-                buffer[offset + k] += z[k]
+                buffer[offset + k] += work[z + k]
     for k in range(known):
         if living > 0:
             buffer[offset + k] /= living
@@ -288,7 +338,7 @@ def _ask_all(x, at, n, awake, here, living, known, offset, buffer, P, W, table, 
             buffer[offset + k] = 0.5 if modes[1] == SQUARED or modes[1] == PINBALL else 1.0 / known
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _learn(x, at, n, awake, op, label, P, W, G, totals, taus, modes, params, work):  # type: ignore[no-untyped-def]
     oracle, d, known = modes[0], modes[12], op[7]
     for i in range(op[2], op[2] + op[3]):
@@ -314,7 +364,7 @@ def _learn(x, at, n, awake, op, label, P, W, G, totals, taus, modes, params, wor
                 _descend(W, G, s, x, at, n, 1, work, params[1])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _regress(P, W, s, x, at, n, d, y, work, totals):  # type: ignore[no-untyped-def]
     """Recursive least squares: W += P x e / (1 + x P x), P -= P x (P x)' / (1 + x P x)."""
     spread = _times(P, s, x, at, n, d, work)
@@ -333,7 +383,7 @@ def _regress(P, W, s, x, at, n, d, y, work, totals):  # type: ignore[no-untyped-
                 P[s, j, k] -= v * work[d + k]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _descend(W, G, s, x, at, n, columns, slope, eta):  # type: ignore[no-untyped-def]
     for i in range(n):
         for c in range(columns):
@@ -346,7 +396,7 @@ def _descend(W, G, s, x, at, n, columns, slope, eta):  # type: ignore[no-untyped
 # --- the experts of an event: expert e of n awake groups is that of group `_group`, with the model of `_model`
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def count(n, experts):  # type: ignore[no-untyped-def]
     """How many experts n awake groups have. Everyone, if awake, has position 0."""
     if experts == PAIRS:
@@ -354,40 +404,40 @@ def count(n, experts):  # type: ignore[no-untyped-def]
     return n + max(n - 1, 0) if experts == EVERYONE else n
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _group(e, n, experts):  # type: ignore[no-untyped-def]
     if experts == PAIRS:
         return e // n
     return e if e < n else e - n + 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _model(e, n, experts):  # type: ignore[no-untyped-def]
     if experts == PAIRS:
         return e % n
     return e if e < n else 0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _column(e, n, model, experts):  # type: ignore[no-untyped-def]
     if experts == PAIRS:
         return model
     return 0 if e < n else 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def exponent(r, c):  # type: ignore[no-untyped-def]
     """a in w(R, C) = exp(a) remainder / 2, AdaNormalHedge's weight (Phi(R+1, C+1) - Phi(R-1, C+1)) / 2."""
     return (r + 1.0) * (r + 1.0) / (3.0 * (c + 1.0)) if r > -1.0 else -math.inf
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def remainder(r, c):  # type: ignore[no-untyped-def]
     """1 - exp(-gap) without the cancellation of a difference of exponentials."""
     return -math.expm1(-(4.0 * r / (3.0 * (c + 1.0)) if r >= 1.0 else exponent(r, c)))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _weights(awake, here, n, j, E, table, totals, modes, params, p, first, heads):  # type: ignore[no-untyped-def]
     """Into p[first + e heads]: what each expert weighs. Returns whether every weight was 0."""
     meta, experts = modes[2], modes[4]
@@ -427,7 +477,7 @@ def _weights(awake, here, n, j, E, table, totals, modes, params, p, first, heads
     return top == -math.inf
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _uniform(seed, number):  # type: ignore[no-untyped-def]
     """A number in [0, 1) of the seed and the event's number: splitmix64 (Steele, Lea, Flood 2014), twice."""
     h = np.uint64(seed)
@@ -442,7 +492,7 @@ def _uniform(seed, number):  # type: ignore[no-untyped-def]
 # --- predictions
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _predict(awake, here, n, known, offset, buffer, E, table, totals, modes, params):  # type: ignore[no-untyped-def]
     if n == 0:
         buffer[offset + known], buffer[offset + known + 1] = 1.0, 1.0
@@ -468,7 +518,7 @@ def _predict(awake, here, n, known, offset, buffer, E, table, totals, modes, par
         _sort(buffer, offset, known)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _average(n, known, heads, experts, buffer, offset, z, p):  # type: ignore[no-untyped-def]
     for e in range(count(n, experts)):
         first = z + _model(e, n, experts) * known
@@ -476,7 +526,7 @@ def _average(n, known, heads, experts, buffer, offset, z, p):  # type: ignore[no
             buffer[offset + k] += buffer[p + e * heads + (k if heads > 1 else 0)] * buffer[first + k]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _draw(n, known, heads, u, experts, buffer, offset, z, p):  # type: ignore[no-untyped-def]
     number = count(n, experts)
     for k in range(known):
@@ -487,7 +537,7 @@ def _draw(n, known, heads, u, experts, buffer, offset, z, p):  # type: ignore[no
         buffer[offset + k] = buffer[z + _model(e, n, experts) * known + k]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _substitute(n, experts, rate, buffer, z, p):  # type: ignore[no-untyped-def]
     """The Aggregating Algorithm's: 1/2 + (g(0) - g(1)) / 2, g(y) = -ln(sum p exp(-rate (z - y)^2)) / rate."""
     if n == 1:
@@ -500,7 +550,7 @@ def _substitute(n, experts, rate, buffer, z, p):  # type: ignore[no-untyped-def]
     return min(max(0.5 + 0.5 * (math.log(one) - math.log(zero)) / rate, 0.0), 1.0)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _stake(table, s):  # type: ignore[no-untyped-def]
     return table[s, WEALTH] * table[s, MISSES] / (table[s, BETS] + 1.0)
 
@@ -508,7 +558,7 @@ def _stake(table, s):  # type: ignore[no-untyped-def]
 # --- labels
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _loss(z, first, known, j, y, taus, loss, least):  # type: ignore[no-untyped-def]
     """Of weight j, within [0, 1] for predictions and labels within the range."""
     if loss == SQUARED:
@@ -528,7 +578,7 @@ def _loss(z, first, known, j, y, taus, loss, least):  # type: ignore[no-untyped-
     return 0.5 * total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _total(z, first, known, heads, y, taus, loss, least):  # type: ignore[no-untyped-def]
     """The loss over all weights: with quantiles their mean."""
     total = 0.0
@@ -537,7 +587,7 @@ def _total(z, first, known, heads, y, taus, loss, least):  # type: ignore[no-unt
     return total / heads
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _slope(buffer, first, offset, known, j, y, taus, loss):  # type: ignore[no-untyped-def]
     """The loss's derivative at what was played, times the distance to z; within [-1, 1]."""
     if loss == SQUARED:
@@ -552,7 +602,7 @@ def _slope(buffer, first, offset, known, j, y, taus, loss):  # type: ignore[no-u
     return 0.5 * total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _judge(awake, op, buffer, label, E, table, totals, taus, modes, params, work):  # type: ignore[no-untyped-def]
     """Move R, C and the weights by the prediction as it was made; a correction takes the old label's part back."""
     kind, n, offset, known = op[0], op[5], op[6], op[8]
@@ -568,7 +618,7 @@ def _judge(awake, op, buffer, label, E, table, totals, taus, modes, params, work
         totals[1] += 1.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _turn(awake, op, buffer, y, weight, sign, E, table, totals, taus, modes, params, work):  # type: ignore[no-untyped-def]
     """Count a label in (sign 1) or out (-1)."""
     here, n, offset, known, heads = op[4], op[5], op[6], op[8], E.shape[2]
@@ -582,7 +632,7 @@ def _turn(awake, op, buffer, y, weight, sign, E, table, totals, taus, modes, par
         _cover(awake, here, n, offset, known, y, sign, op[0], buffer, table, modes[1], params[5])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _settle(awake, op, j, y, sign, buffer, E, table, totals, taus, modes, params, losses):  # type: ignore[no-untyped-def]
     meta, accounting, experts, rate = modes[2], modes[3], modes[4], params[4]
     kind, here, n, offset, known, heads = op[0], op[4], op[5], op[6], op[8], E.shape[2]
@@ -628,7 +678,7 @@ def _settle(awake, op, j, y, sign, buffer, E, table, totals, taus, modes, params
             E[s, c, j, EXTRA] += sign * (-rate * losses[j * n + i] - mix)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _score(awake, op, y, weight, sign, buffer, heads, table, taus, modes, params, work):  # type: ignore[no-untyped-def]
     """What the operator sees: losses weighted, disagreement, on each group of the event."""
     kind, here, n, offset, known, experts = op[0], op[4], op[5], op[6], op[8], modes[4]
@@ -676,7 +726,7 @@ def _score(awake, op, y, weight, sign, buffer, heads, table, taus, modes, params
         table[s, HARM2] += sign * (weight * (loss - single)) ** 2
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _cover(awake, here, n, offset, known, y, sign, kind, buffer, table, loss, alpha):  # type: ignore[no-untyped-def]
     """Krichevsky-Trofimov betting on the miss, one bettor per group: see `streamd.learners.groupwise.coverage`."""
     if loss == SQUARED:
@@ -703,7 +753,7 @@ def _cover(awake, here, n, offset, known, y, sign, kind, buffer, table, loss, al
 # --- groups
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _born(s, mass, P, W, G, E, table, totals, modes, params):  # type: ignore[no-untyped-def]
     """Slot s begins afresh. What its last holder added to the bound's budget stays spent."""
     if modes[2] == ANH and table[s, MASS] > 0.0:
@@ -721,7 +771,7 @@ def _born(s, mass, P, W, G, E, table, totals, modes, params):  # type: ignore[no
     G[s] = 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**LEAN)
 def _budget(s, E, table, modes):  # type: ignore[no-untyped-def]
     """3/2 q (1 + ln(1 + C)) over the experts that slot s takes part in, where C > 0."""
     total = 0.0
@@ -733,3 +783,19 @@ def _budget(s, E, table, modes):  # type: ignore[no-untyped-def]
             if modes[4] == PAIRS and a != s and E[a, s, j, SIZE] > 0.0:
                 total += table[s, MASS] * other * (1.0 + math.log1p(E[a, s, j, SIZE]))
     return 1.5 * total
+
+
+def load() -> None:
+    """Compile `run` or load it from the cache, by an empty run."""
+    one, none, cube = np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros((1, 1, 1))
+    inputs = (one, none, np.zeros(0), none, np.zeros((0, len(OPS)), np.int64), np.zeros((0, 3)), np.zeros(0))
+    state = (
+        cube,
+        cube.copy(),
+        cube.copy(),
+        np.zeros((1, 1, 1, 2)),
+        np.zeros((1, len(TABLE))),
+        np.zeros(len(TOTALS)),
+    )
+    modes, params = np.zeros(len(MODES), np.int64), np.zeros(len(PARAMS))
+    run(*inputs, *state, np.zeros((3, 1)), np.zeros(0), modes, params)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from streamd.errors import BadRecord
 from streamd.learners import Label, Why
 from streamd.learners.features import LONGEST
+from streamd.learners.groupwise import metas
 from streamd.learners.groupwise.memo import Memo
 from streamd.learners.groupwise.model import Groupwise, require
 
@@ -96,6 +97,9 @@ class GroupwiseClassifier(Groupwise):
         share = self.shares(memo)[:, 0] if len(names) else np.zeros(0)
         order = np.argsort(-share, kind="stable")
         return [[names[i], float(share[i]), float(memo.z[i, best])] for i in order.tolist()]
+
+    def unit(self) -> float:
+        return metas.rate("bayes") if self.loss == "log" else 1.0
 
     def classes_of(self, memo: bytes) -> list[str]:
         """The classes whose probability is large enough for the set to cover the truth as often as declared."""

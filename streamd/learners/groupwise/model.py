@@ -128,6 +128,10 @@ class Groupwise:
             shares[0] += p[n:].sum(axis=0)
         return shares
 
+    def unit(self) -> float:
+        """What a loss scaled to [0, 1] is in the label's units."""
+        raise NotImplementedError
+
     def interval(self, memo: Memo) -> tuple[float, float] | None:
         return None
 

@@ -113,6 +113,10 @@ class GroupwiseRegressor(Groupwise):
         order = np.argsort(-share, kind="stable")
         return [[names[i], float(share[i]), float(predicted[i])] for i in order.tolist()]
 
+    def unit(self) -> float:
+        width = self.range[1] - self.range[0]
+        return width * width if self.loss == "squared" else width
+
     def interval(self, memo: Memo) -> tuple[float, float] | None:
         """Held within the range; a negative half-width gives the empty interval's middle."""
         if not self.coverage or not len(memo.numbers):
