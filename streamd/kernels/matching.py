@@ -1,0 +1,492 @@
+"""Online matching, compiled: choose a resource for an arrival, book the attempt, settle its outcome, simulate.
+
+All functions are plain loops over arrays in a fixed order, without `fastmath`. Arguments that recur:
+
+    hot      (n, 2) float64: a cache of `table`: the weight, or CLOSED, or SLOW (look at the table); and k.
+    table    (n,) RESOURCE.
+    terms    (t, 6) float64: refill, period, reset, pace, burst, interval (milliseconds).  Row 0: none of them.
+    curves, points    the balance functions, see `streamd.matching.balance.CurveBook`.
+    set_start (m + 1,), set_group (k,) int64: the groups of set i are set_group[set_start[i]:set_start[i + 1]].
+    groups   (g, 2) float64: the least share of each group, and its (fading) share of the matches.
+    arena, start, length    the names, see `streamd.kernels.matching_ids`.
+    ranks    (n, units) float64: given ranks, or (0, 0): then they are drawn by hash of (seed, name, unit).
+    modes    (8,) int64, params (6,) float64: see the constants.
+
+`state` is all of these in that order, as one tuple.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from streamd.kernels.matching_ids import draw, key, precedes
+
+# balance functions
+ONE, LEAST, RANK, PERTURBED, EXP, SC, POINTS, SERIES, LINES = 0, 1, 2, 3, 4, 5, 6, 7, 8
+# scores: (weight p) k, or k alone, or a draw
+PRODUCT, ORDINAL, DRAW = 0, 1, 2
+# loads: the sum of p, of -ln(1 - p), or what is known (units used and expected of the open attempts)
+EXPECTED_LOAD, HAZARD_LOAD, REALISED_LOAD = 0, 1, 2
+BLOCK, EXPECTED, OPTIMISTIC = 0, 1, 2  # holds
+# modes
+SCORE, LOAD, PER_ATTEMPT, MONEY, ADAPTIVE, SEED, DECLINES = 0, 1, 2, 3, 4, 5, 6
+# params
+OVER, MIN_P, MIN_SCORE, BOOST, FADING = 0, 1, 2, 3, 4
+# terms
+REFILL, PERIOD, RESET, PACE, BURST, INTERVAL = 0, 1, 2, 3, 4, 5
+# why an edge cannot be taken
+FREE, UNKNOWN, GONE, UNFIT, SPENT, PACED, LOW = 0, 1, 2, 3, 4, 5, 6
+
+CLOSED, SLOW = -1.0, -2.0
+TOP = 3  # candidates told
+
+RESOURCE = np.dtype(
+    [
+        ("weight", np.float64),
+        ("capacity", np.float64),
+        ("used", np.float64),  # units taken by successes, or by attempts
+        ("load", np.float64),
+        ("open_load", np.float64),  # units the open attempts are expected to take
+        ("open_units", np.float64),  # units they may take
+        ("since", np.int64),  # start of the refill period
+        ("rated_until", np.float64),  # the token bucket's theoretical arrival time
+        ("skills", np.uint64),
+        ("settled_load", np.float64),  # of settled attempts, for the calibration
+        ("settled", np.int32),
+        ("succeeded", np.int32),
+        ("open", np.int32),
+        ("concurrent", np.int32),  # 0: no bound
+        ("curve", np.int32),
+        ("terms", np.int32),
+        ("groups", np.int32),  # a set of groups; 0: none
+        ("segments", np.int32),  # how many edges of kept segments lead here
+        ("hold", np.uint8),
+        ("present", np.uint8),
+    ]
+)
+
+
+@njit(cache=True, error_model="numpy")
+def balance(curves, points, c, load, capacity, rank):  # type: ignore[no-untyped-def]
+    """k of one resource: its curve, load, capacity and rank."""
+    kind, first, size, step, unit, tail = curves[c]
+    x = load / (capacity / unit) if unit > 0.0 else load / capacity if capacity > 0.0 else math.inf
+    if kind == ONE:
+        return 1.0
+    if kind == LEAST:
+        return -x
+    if kind == RANK:
+        return -rank
+    if kind == PERTURBED:
+        return 1.0 - math.exp(rank - 1.0)
+    if kind == EXP:
+        return max(0.0, 1.0 - math.exp(x - 1.0))
+    if kind == SC:
+        return _sc(x)
+    if kind == LINES:
+        return _line(points[int(first) : int(first + size)], step, tail, x)
+    if kind == SERIES and x >= step * (size - 1.0):
+        return _series(1.0 + x)
+    return _hermite(points[int(first) : int(first + size)], step, tail, x)
+
+
+@njit(cache=True, error_model="numpy")
+def _sc(x):  # type: ignore[no-untyped-def]
+    z = math.exp(-x / 2.0)
+    if z < 1e-3:
+        return z / 2.0 + z * z / 12.0 + z * z * z / 48.0
+    return 2.0 + 2.0 * ((2.0 - z) / z) * math.log(1.0 - z / 2.0)
+
+
+@njit(cache=True, error_model="numpy")
+def _series(y):  # type: ignore[no-untyped-def]
+    """e^y E1(y) for large y: 1/y - 1/y^2 + 2/y^3 - ..."""
+    total, part = 0.0, 1.0 / y
+    for i in range(1, 20):
+        total += part
+        part *= -i / y
+    return total
+
+
+@njit(cache=True, error_model="numpy")
+def _line(points, step, tail, x):  # type: ignore[no-untyped-def]
+    last = points.shape[0] - 1
+    if x >= last * step:
+        return points[last, 0] * math.exp(-tail * (x - last * step))
+    i = int(x / step)
+    t = x / step - i
+    return points[i, 0] + t * (points[i + 1, 0] - points[i, 0])
+
+
+@njit(cache=True, error_model="numpy")
+def _hermite(points, step, tail, x):  # type: ignore[no-untyped-def]
+    last = points.shape[0] - 1
+    if x >= last * step:
+        return points[last, 0] * math.exp(-tail * (x - last * step))
+    i = int(x / step)
+    t = x / step - i
+    a, b = points[i, 0], points[i + 1, 0]
+    da, db = step * points[i, 1], step * points[i + 1, 1]
+    return a + t * (da + t * (3.0 * (b - a) - 2.0 * da - db + t * (2.0 * (a - b) + da + db)))
+
+
+@njit(cache=True, error_model="numpy")
+def period(r, terms, now):  # type: ignore[no-untyped-def]
+    """(capacity, used, load, start of the period) of a resource once the refills due by now are done."""
+    length = terms[r.terms, PERIOD]
+    if length <= 0.0 or now < r.since + length:
+        return r.capacity, r.used, r.load, r.since
+    n = np.int64((now - r.since) // length)
+    since = r.since + n * np.int64(length)
+    if terms[r.terms, RESET] != 0.0:
+        return terms[r.terms, REFILL], 0.0, 0.0, since
+    return r.capacity + n * terms[r.terms, REFILL], r.used, r.load, since
+
+
+@njit(cache=True, error_model="numpy")
+def _room(r, capacity, used, amount, modes, params):  # type: ignore[no-untyped-def]
+    """Whether one more attempt that may take `amount` units fits."""
+    if modes[ADAPTIVE] == 0:
+        return True
+    if r.concurrent > 0 and r.open >= r.concurrent:
+        return False
+    if modes[PER_ATTEMPT] != 0:
+        return used + amount <= capacity
+    if r.hold == BLOCK:
+        return used + r.open_units + amount <= capacity
+    if used >= capacity or (r.hold == EXPECTED and used + r.open_load >= capacity):
+        return False
+    return used + r.open_units + amount <= capacity + np.floor(params[OVER] * capacity)
+
+
+@njit(cache=True, error_model="numpy")
+def _rank(u, used, capacity, arena, start, length, ranks, seed):  # type: ignore[no-untyped-def]
+    """The rank of the unit of u that would be sold next."""
+    unit = max(min(int(used), int(capacity) - 1), 0)
+    if ranks.shape[0] > 0:
+        return ranks[u, unit]
+    return draw(key(arena, start[u], length[u], seed), unit + 1)
+
+
+@njit(cache=True, error_model="numpy")
+def _k(u, r, capacity, used, load, curves, points, arena, start, length, ranks, modes):  # type: ignore[no-untyped-def]
+    kind = curves[r.curve, 0]
+    rank = 0.0
+    if kind in (RANK, PERTURBED):
+        rank = _rank(u, used, capacity, arena, start, length, ranks, modes[SEED])
+    if modes[LOAD] == REALISED_LOAD:
+        load = used + r.open_load
+    return balance(curves, points, r.curve, load, capacity, rank)
+
+
+@njit(cache=True, error_model="numpy")
+def refresh(u, state):  # type: ignore[no-untyped-def]
+    """Bring the cache of one resource up to date."""
+    hot, table, _terms, curves, points, _s, _g, _groups, arena, start, length, ranks, modes, params = state
+    r = table[u]
+    hot[u, 1] = _k(u, r, r.capacity, r.used, r.load, curves, points, arena, start, length, ranks, modes)
+    if r.present == 0:
+        hot[u, 0] = CLOSED
+    elif r.terms > 0 or r.groups > 0 or modes[MONEY] != 0:
+        hot[u, 0] = SLOW
+    else:
+        hot[u, 0] = r.weight if _room(r, r.capacity, r.used, 1.0, modes, params) else CLOSED
+
+
+@njit(cache=True, error_model="numpy")
+def refresh_all(state):  # type: ignore[no-untyped-def]
+    for u in range(state[0].shape[0]):
+        refresh(u, state)
+
+
+@njit(cache=True, error_model="numpy")
+def _favour(r, terms, set_start, set_group, groups, boost, capacity, used, load, since, now, modes):  # type: ignore[no-untyped-def]
+    """A factor of the score: behind its pace or share 1 or more, ahead of its pace less than 1."""
+    factor = 1.0
+    if terms[r.terms, PACE] != 0.0 and capacity > 0.0:
+        spent = (used if modes[PER_ATTEMPT] != 0 else max(load, used)) / capacity
+        due = min(1.0, (now - since) / terms[r.terms, PERIOD])
+        if spent > due:
+            factor = due / spent
+    lift = 0.0
+    for i in range(set_start[r.groups], set_start[r.groups + 1]):
+        least, share = groups[set_group[i]]
+        if share < least:
+            lift = max(lift, (least - share) / least)
+    return factor * (1.0 + boost * lift)
+
+
+@njit(cache=True, error_model="numpy")
+def weigh(u, p, amount, needs, now, chance, state):  # type: ignore[no-untyped-def]
+    """(why not, score, k) of one edge, from the table.
+
+    amount: units a success takes (money: the bid, which is then its worth too); chance: the draw of this edge.
+    """
+    (
+        _hot,
+        table,
+        terms,
+        curves,
+        points,
+        set_start,
+        set_group,
+        groups,
+        arena,
+        start,
+        length,
+        ranks,
+        modes,
+        params,
+    ) = state
+    if u < 0:
+        return UNKNOWN, 0.0, 0.0
+    r = table[u]
+    if r.present == 0:
+        return GONE, 0.0, 0.0
+    if (r.skills & needs) != needs:
+        return UNFIT, 0.0, 0.0
+    capacity, used, load, since = period(r, terms, now)
+    if not _room(r, capacity, used, amount, modes, params):
+        return SPENT, 0.0, 0.0
+    burst = terms[r.terms, BURST]
+    if burst > 0.0 and r.rated_until > now + (burst - 1.0) * terms[r.terms, INTERVAL]:
+        return PACED, 0.0, 0.0
+    k = _k(u, r, capacity, used, load, curves, points, arena, start, length, ranks, modes)
+    if modes[SCORE] == DRAW:
+        score = chance
+    elif modes[SCORE] == ORDINAL:
+        score = k
+    else:
+        score = (amount if modes[MONEY] != 0 else r.weight) * p * k
+        score *= _favour(
+            r, terms, set_start, set_group, groups, params[BOOST], capacity, used, load, since, now, modes
+        )
+    if p < params[MIN_P] or score < params[MIN_SCORE] or (modes[DECLINES] != 0 and score <= 0.0):
+        return LOW, score, k
+    return FREE, score, k
+
+
+@njit(cache=True, error_model="numpy")
+def look(u, now, state):  # type: ignore[no-untyped-def]
+    """(k, load) of a resource at this time."""
+    _hot, table, terms, curves, points, _s, _g, _groups, arena, start, length, ranks, modes, _params = state
+    capacity, used, load, _since = period(table[u], terms, now)
+    k = _k(u, table[u], capacity, used, load, curves, points, arena, start, length, ranks, modes)
+    return k, used + table[u].open_load if modes[LOAD] == REALISED_LOAD else load
+
+
+@njit(cache=True, error_model="numpy")
+def _barred(u, barred):  # type: ignore[no-untyped-def]
+    for b in barred:  # noqa: SIM110  (numba compiles the loop)
+        if b == u:
+            return True
+    return False
+
+
+@njit(cache=True, error_model="numpy")
+def _amount(i, u, amounts, table, modes):  # type: ignore[no-untyped-def]
+    if modes[MONEY] == 0:
+        return 1.0
+    if amounts.size > 0 and amounts[i] == amounts[i]:
+        return amounts[i]
+    return table[u].weight if u >= 0 else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def choose(slots, p, amounts, barred, needs, now, chance, state, best, score):  # type: ignore[no-untyped-def]
+    """The best edges of an arrival: highest score; among equals the lowest name, then the higher p.
+
+    slots: (d,) int64, -1 an unknown resource; p: (d,) float64 for the score; amounts: (d,) float64 bids, NaN for
+    "the resource's weight", or (0,); barred: (x,) int64, resources excluded; needs: uint64, bits of skills;
+    chance: uint64, the arrival's hash, for the rule that draws.
+    best: (TOP,) int64, positions, -1 for none, and score: (TOP,) float64: written, best first.
+    """
+    hot, table = state[0], state[1]
+    arena, start, length, modes, params = state[8], state[9], state[10], state[12], state[13]
+    careful = needs != 0 or barred.size > 0 or params[MIN_P] > 0.0 or modes[SCORE] == DRAW
+    least, ordinal = params[MIN_SCORE], modes[SCORE] == ORDINAL
+    if modes[DECLINES] != 0:
+        least = max(least, 5e-324)
+    best[:] = -1
+    score[:] = -np.inf
+    for i in range(slots.size):
+        u = slots[i]
+        if u < 0 or hot[u, 0] == CLOSED:
+            continue
+        if careful or hot[u, 0] == SLOW:
+            if _barred(u, barred):
+                continue
+            drawn = draw(key(arena, start[u], length[u], modes[SEED]) ^ chance, 0) if modes[SCORE] == DRAW else 0.0
+            why, s, _ = weigh(u, p[i], _amount(i, u, amounts, table, modes), needs, now, drawn, state)
+            if why != FREE:
+                continue
+        else:
+            s = hot[u, 1] if ordinal else hot[u, 0] * p[i] * hot[u, 1]
+            if s < least:
+                continue
+        if s >= score[TOP - 1]:
+            _rise(i, s, slots, p, arena, start, length, best, score)
+
+
+@njit(cache=True, error_model="numpy")
+def _rise(i, s, slots, p, arena, start, length, best, score):  # type: ignore[no-untyped-def]
+    """Put edge i where it belongs among the best."""
+    j = TOP
+    while j > 0 and (
+        best[j - 1] < 0
+        or s > score[j - 1]
+        or (s == score[j - 1] and _before(i, best[j - 1], slots, p, arena, start, length))
+    ):
+        j -= 1
+    for m in range(TOP - 1, j, -1):
+        best[m], score[m] = best[m - 1], score[m - 1]
+    if j < TOP:
+        best[j], score[j] = i, s
+
+
+@njit(cache=True, error_model="numpy")
+def _before(i, j, slots, p, arena, start, length):  # type: ignore[no-untyped-def]
+    if slots[i] == slots[j]:
+        return p[i] > p[j]
+    return precedes(arena, start, length, slots[i], slots[j])
+
+
+@njit(cache=True, error_model="numpy")
+def explain(slots, p, amounts, barred, needs, now, state, counts):  # type: ignore[no-untyped-def]
+    """Count the edges of an arrival by why they cannot be taken. counts: (LOW + 1,) int64, added to."""
+    for i in range(slots.size):
+        u = slots[i]
+        if u >= 0 and _barred(u, barred):
+            counts[UNFIT] += 1
+            continue
+        why, _, _ = weigh(u, p[i], _amount(i, u, amounts, state[1], state[12]), needs, now, 1.0, state)
+        counts[why] += 1
+
+
+@njit(cache=True, error_model="numpy")
+def catch_up(u, now, state):  # type: ignore[no-untyped-def]
+    """Do the refills of one resource that are due by now."""
+    table, terms = state[1], state[2]
+    if table[u].terms == 0:
+        return
+    capacity, used, load, since = period(table[u], terms, now)
+    table[u].capacity = capacity
+    table[u].used = used
+    table[u].load = load
+    table[u].since = since
+
+
+@njit(cache=True, error_model="numpy")
+def book(u, p, amount, now, state):  # type: ignore[no-untyped-def]
+    """An attempt on u begins. p: the probability its load is charged with."""
+    table, terms, set_start, set_group, groups = state[1], state[2], state[5], state[6], state[7]
+    modes, params = state[12], state[13]
+    catch_up(u, now, state)
+    r = table[u]
+    if modes[PER_ATTEMPT] != 0:
+        table[u].load += amount
+        table[u].used += amount
+    elif modes[LOAD] == HAZARD_LOAD:
+        table[u].load += -math.log1p(-min(p, 1.0 - 1e-12)) * amount
+    else:
+        table[u].load += p * amount
+    table[u].open += 1
+    table[u].open_load += p * amount
+    table[u].open_units += amount
+    if terms[r.terms, BURST] > 0.0:
+        table[u].rated_until = max(r.rated_until, now) + terms[r.terms, INTERVAL]
+    if groups.shape[0] > 0:
+        for g in range(groups.shape[0]):
+            groups[g, 1] *= params[FADING]
+        for i in range(set_start[r.groups], set_start[r.groups + 1]):
+            groups[set_group[i], 1] += 1.0 - params[FADING]
+    refresh(u, state)
+
+
+@njit(cache=True, error_model="numpy")
+def settle(u, p, amount, success, judged, now, state):  # type: ignore[no-untyped-def]
+    """An open attempt ends. judged: whether the calibration counts it (it does not count a skipped answer)."""
+    table, modes = state[1], state[12]
+    catch_up(u, now, state)
+    table[u].open -= 1
+    table[u].open_load -= p * amount
+    table[u].open_units -= amount
+    if table[u].open == 0:
+        table[u].open_load = 0.0
+        table[u].open_units = 0.0
+    if success and modes[PER_ATTEMPT] == 0:
+        table[u].used += amount
+    if judged:
+        table[u].settled_load += p
+        table[u].settled += 1
+        table[u].succeeded += 1 if success else 0
+    refresh(u, state)
+
+
+@njit(cache=True, error_model="numpy")
+def deliver_late(u, amount, corrected, now, state):  # type: ignore[no-untyped-def]
+    """A success after its attempt was closed as a failure. corrected: the calibration is told too."""
+    table, modes = state[1], state[12]
+    catch_up(u, now, state)
+    if modes[PER_ATTEMPT] == 0:
+        table[u].used += amount
+    if corrected:
+        table[u].succeeded += 1
+    refresh(u, state)
+
+
+@njit(cache=True, error_model="numpy")
+def simulate(starts, slots, p, coins, drawn, delay, fresh, state, chosen, successes, loads):  # type: ignore[no-untyped-def]
+    """Runs over one recorded stream of T arrivals with given coins: decisions, successes and loads.
+
+    starts: (T + 1,), slots, p: (edges,), the edges of arrival t at starts[t]:starts[t + 1]; coins: (R, T), the
+    attempt of arrival t succeeds if its coin is below p; drawn: (R, n, units) ranks, or (0, 0, 0).
+    delay: the outcome of arrival t is applied just before the decision on arrival t + 1 + delay.
+    fresh: (n,) RESOURCE, the resources at the start; `state`'s own table is scratch.
+    chosen: (R, T) int32, resource or -1; successes: (R, n) int64, zeros before; loads: (R, n): written.
+    """
+    hot, table, terms, curves, points, set_start, set_group, groups, arena, start, length, ranks, modes, params = (
+        state
+    )
+    T = starts.size - 1
+    best, score = np.empty(TOP, np.int64), np.empty(TOP)
+    nothing, barred = np.empty(0), np.empty(0, np.int64)
+    tried = np.empty(T)
+    for r in range(coins.shape[0]):
+        table[:] = fresh
+        given = drawn[r] if drawn.shape[0] > 0 else ranks
+        s = (
+            hot,
+            table,
+            terms,
+            curves,
+            points,
+            set_start,
+            set_group,
+            groups,
+            arena,
+            start,
+            length,
+            given,
+            modes,
+            params,
+        )
+        refresh_all(s)
+        for t in range(T):
+            past = t - 1 - delay
+            if past >= 0 and chosen[r, past] >= 0:
+                settle(chosen[r, past], tried[past], 1.0, coins[r, past] < tried[past], True, 0, s)
+            a, b = starts[t], starts[t + 1]
+            choose(
+                slots[a:b], p[a:b], nothing, barred, np.uint64(0), 0, np.uint64(t * 2654435761 + r), s, best, score
+            )
+            chosen[r, t] = -1
+            if best[0] >= 0:
+                u = slots[a + best[0]]
+                chosen[r, t] = u
+                tried[t] = p[a + best[0]]
+                successes[r, u] += 1 if coins[r, t] < tried[t] else 0
+                book(u, tried[t], 1.0, 0, s)
+        for u in range(table.size):
+            loads[r, u] = table[u].load

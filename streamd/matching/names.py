@@ -1,0 +1,121 @@
+"""Resource ids and their slots, in about 30 bytes a name: see `streamd.kernels.matching_ids`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamd.errors import BadRecord, StateError
+from streamd.kernels import matching_ids as kernel
+from streamd.snapshot import State
+
+LONGEST = 512  # bytes of a name
+
+
+class Names:
+    """Slots are given out in order and again after `forget`; a slot without a name has length -1."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.size = 0  # slots ever given out
+        self.free: list[int] = []
+        self.arena = np.zeros(1024, np.uint8)
+        self.filled = 0
+        self.start = np.zeros(16, np.int64)
+        self.length = np.full(16, -1, np.int16)
+        self._table = np.zeros(64, np.uint64)
+        self._wasted = 0
+
+    def __len__(self) -> int:
+        return self.size - len(self.free)
+
+    def find(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """The slot of each name, -1 where it is unknown. Raises BadRecord for a name with a zero byte in it."""
+        slots = np.empty(len(names), np.int64)
+        if not names:
+            return slots
+        raw = np.frombuffer("\0".join(names).encode(), np.uint8)
+        found = kernel.find(raw, self._table, self.arena, self.start, self.length, self.seed, slots)
+        if found != len(names):
+            raise BadRecord("a resource's id holds a zero byte")
+        return slots
+
+    def name(self, slot: int) -> str:
+        at = int(self.start[slot])
+        return self.arena[at : at + int(self.length[slot])].tobytes().decode()
+
+    def add(self, name: str) -> int:
+        """A slot for a new name. Raises BadRecord for one that cannot be kept."""
+        raw = name.encode()
+        if not 0 < len(raw) <= LONGEST or b"\0" in raw:
+            raise BadRecord(f"a resource's id must have 1 to {LONGEST} bytes, none of them zero")
+        slot = self.free.pop() if self.free else self.size
+        self.size = max(self.size, slot + 1)
+        self._grow(len(raw))
+        self.arena[self.filled : self.filled + len(raw)] = np.frombuffer(raw, np.uint8)
+        self.start[slot], self.length[slot] = self.filled, len(raw)
+        self.filled += len(raw)
+        kernel.insert(self._table, self.arena, self.start, self.length, self.seed, slot, slot + 1)
+        return slot
+
+    def forget(self, slot: int) -> None:
+        kernel.remove(self._table, self.arena, self.start, self.length, self.seed, slot)
+        self._wasted += int(self.length[slot])
+        self.length[slot] = -1
+        self.free.append(slot)
+
+    def state(self) -> State:
+        """Live arrays; the caller copies."""
+        arrays: dict[str, NDArray[Any]] = {
+            "start": self.start[: self.size],
+            "length": self.length[: self.size],
+            "arena": self.arena[: self.filled],
+        }
+        return State({**arrays, "free": np.array(self.free, np.int64)}, {"wasted": self._wasted})
+
+    def restore(self, state: State) -> None:
+        start, length, arena = (state.arrays[name] for name in ("start", "length", "arena"))
+        if len(start) != len(length) or np.any(start + np.maximum(length, 0) > len(arena)) or np.any(start < 0):
+            raise StateError("the names of the resources do not fit together")
+        self.size, self.filled = len(start), len(arena)
+        self.free = [int(slot) for slot in state.arrays["free"]]
+        self._wasted = state.document["wasted"]
+        self.start = _resized(start, max(16, len(start)), 0)
+        self.length = _resized(length, len(self.start), -1)
+        self.arena = _resized(arena, max(1024, len(arena)), 0)
+        self._rehash()
+
+    def _grow(self, more: int) -> None:
+        if self.size > len(self.start):
+            wanted = self.size + self.size // 2
+            self.start = _resized(self.start, wanted, 0)
+            self.length = _resized(self.length, wanted, -1)
+        if self.filled + more > len(self.arena):
+            if self._wasted > self.filled // 2:
+                self._compact()
+            self.arena = _resized(self.arena, self.filled + self.filled // 2 + more, 0)
+        if len(self) * 3 > len(self._table) * 2:
+            self._rehash()
+
+    def _compact(self) -> None:
+        kept = [slot for slot in range(self.size) if self.length[slot] >= 0]
+        names = [self.arena[self.start[slot] :][: self.length[slot]].copy() for slot in kept]
+        self.filled = self._wasted = 0
+        for slot, raw in zip(kept, names, strict=True):
+            self.arena[self.filled : self.filled + len(raw)] = raw
+            self.start[slot] = self.filled
+            self.filled += len(raw)
+
+    def _rehash(self) -> None:
+        size = 64
+        while len(self) * 2 > size:
+            size *= 2
+        self._table = np.zeros(size, np.uint64)
+        kernel.insert(self._table, self.arena, self.start, self.length, self.seed, 0, self.size)
+
+
+def _resized(old: NDArray[Any], size: int, fill: int) -> NDArray[Any]:
+    new = np.zeros(size, old.dtype) if fill == 0 else np.full(size, fill, old.dtype)
+    new[: len(old)] = old
+    return new

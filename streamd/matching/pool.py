@@ -1,0 +1,468 @@
+"""A pool: resources, what was promised of them, and the rule that promises. One writer, no clock, no I/O.
+
+    decision = pool.decide(arrival, now)      # pure; for an answered (arrival, attempt) its answer
+    pool.apply(arrival, decision, now)        # the only way a decision changes anything; a replay applies, too
+    pool.settle(outcome, now)                 # success, failure, skip; late, repeated, contradicting
+    pool.advance(now)                         # event time: attempts over their time end as failures
+
+>>> from streamd.matching.resources import Offer
+>>> pool = Pool(Rule())
+>>> for name in ("ann", "ben"):
+...     _ = pool.put(name, Offer(capacity=1), now=0)
+>>> def give(name, *edges):
+...     arrival = Arrival(name, edges=[Edge(*edge) for edge in edges])
+...     decision = pool.decide(arrival, now=0)
+...     pool.apply(arrival, decision, now=0)
+...     return decision.resource or decision.reason
+>>> give("q1", ("ann", 0.5), ("ben", 0.4)), give("q2", ("ann", 0.5), ("ben", 0.4))
+('ann', 'ben')
+>>> give("q3", ("ann", 0.5))
+'no resource has room'
+>>> pool.settle(Outcome("q1", success=False), now=0)
+'settled'
+>>> give("q4", ("ann", 0.5)), round(pool.load("ann"), 2)
+('ann', 1.0)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from streamd.errors import BadRecord, ConfigError
+from streamd.kernels import matching as kernel
+from streamd.kernels import matching_ids as ids
+from streamd.matching.attempts import Attempt, Attempts, Decision, Status
+from streamd.matching.probabilities import Chances, Codes, Priced, Source
+from streamd.matching.resources import Offer, Resources
+from streamd.matching.rules import Rule
+from streamd.matching.segments import Segments
+from streamd.snapshot import State, merge, split
+
+Late = Literal["ignore", "accept", "correct"]
+Settled = Literal["settled", "repeated", "contradicted", "late", "late ignored"]
+
+COUNTS = {
+    "arrivals": "arrivals decided",
+    "matched": "arrivals matched",
+    "unmatched": "arrivals left unmatched, with a reason",
+    "repeated_arrivals": "arrivals answered before: the same answer again",
+    "successes": "attempts that succeeded in time",
+    "failures": "attempts that failed by their outcome",
+    "skipped": "attempts answered with a skip: nothing learned",
+    "timeouts": "attempts over their time: failures",
+    "late_successes": "successes after the time-out that were accepted or corrected",
+    "late_ignored": "outcomes after the time-out without effect",
+    "repeated_outcomes": "outcomes that said again what was known",
+    "contradictions": "outcomes against the one that was applied: the first stands",
+    "surplus": "successes beyond their resource's capacity",
+    "unknown_edges": "edges to resources the pool does not know",
+}
+
+
+class Edge(Struct, frozen=True, array_like=True, gc=False):
+    """[resource, p?, bid?]: p needed unless it is learned; bid: of money pools, else the resource's weight."""
+
+    resource: str
+    p: float | None = None
+    bid: float | None = None
+
+
+class Arrival(Struct, frozen=True):
+    """Who asks for a match. Exactly one of edges, segment, or neither: then every resource of the pool is an edge.
+
+    kind, features: what learned probabilities depend on; needs: what the resource must offer; exclude: resources
+    not to be taken; distinct: arrivals with the same value get different resources; deadline: milliseconds.
+    """
+
+    id: str
+    attempt: int = 1
+    edges: Sequence[Edge] | None = None
+    segment: str | None = None
+    features: Mapping[str, Any] | None = None
+    kind: str | None = None
+    needs: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    distinct: str | None = None
+    deadline: int | None = None
+
+
+class Outcome(Struct, frozen=True):
+    """What became of an attempt. id: the match's or the arrival's; resource: if given, must be the attempt's."""
+
+    id: str
+    success: bool
+    resource: str | None = None
+    skip: bool = False
+
+
+class Limits(Struct, frozen=True):
+    """Bounds of a pool. Attempts open, answers and distinct keys remembered, edges of one arrival, segments."""
+
+    resources: int = 10_000_000
+    open: int = 1_000_000
+    remember: int = 100_000
+    edges: int = 10_000
+    segments: int = 10_000
+    segment_edges: int = 10_000_000
+
+
+class Edges(NamedTuple):
+    """The edges of an arrival by slot (-1: unknown), with bids as the kernel takes them."""
+
+    slots: NDArray[np.int64]
+    p: NDArray[np.float64]
+    bids: NDArray[np.float64]
+
+
+REASONS = (
+    (kernel.LOW, "every score is below the floor"),
+    (kernel.PACED, "every rate is used up"),
+    (kernel.SPENT, "no resource has room"),
+    (kernel.UNFIT, "no resource is eligible"),
+    (kernel.GONE, "every resource has left"),
+    (kernel.UNKNOWN, "no resource is known"),
+)
+NO_EDGES = Edges(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+
+
+class Pool:
+    """The state machine.
+
+    timeout: milliseconds after which an open attempt counts as failed (its arrival's deadline, if earlier);
+    late: what a success after that does: nothing; "accept": it takes its unit; "correct": it is learned, too.
+    shares: least share of the matches per group. ranks: recorded ranks for a replay, see `Resources`.
+    Raises ConfigError for parameters out of range.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        source: Source | None = None,
+        *,
+        timeout: int = 86_400_000,
+        late: Late = "accept",
+        shares: Mapping[str, float] | None = None,
+        limits: Limits | None = None,
+        ranks: NDArray[np.float64] | None = None,
+    ) -> None:
+        if timeout < 1:
+            raise ConfigError("timeout", "must be 1 millisecond or more")
+        if late not in ("ignore", "accept", "correct"):
+            raise ConfigError("late", "expected ignore, accept or correct")
+        self.rule = rule
+        self.source = source or Source()
+        self.timeout = timeout
+        self.late = late
+        self.limits = limits or Limits()
+        self.resources = Resources(rule, self.limits.resources, shares or {}, ranks)
+        self.chances = Chances(self.source, self.resources.names)
+        self.segments = Segments(self.resources, self.limits.segments, self.limits.segment_edges)
+        self.attempts = Attempts(self.limits.remember)
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self._taken: dict[str, tuple[str, ...]] = {}  # distinct key -> resources that were given
+        self._even = Rule(kind="random", seed=rule.seed).modes()
+        self._best = np.empty(kernel.TOP, np.int64)
+        self._score = np.empty(kernel.TOP)
+
+    # --- resources
+
+    def put(self, name: str, offer: Offer, now: int) -> None:
+        """A resource joins, comes back or changes. Raises BadRecord and changes nothing."""
+        self.resources.put(name, offer, now)
+        self._clean()
+
+    def leave(self, name: str) -> bool:
+        """No more matches for it; its open attempts still settle. Returns whether it was here."""
+        return self.resources.leave(name)
+
+    def put_segment(self, name: str, edges: Sequence[Edge]) -> None:
+        """Keep an edge set under a name, or replace it. Raises BadRecord and changes no segment."""
+        p, bids = self._numbers(edges)
+        self.segments.put(name, [edge.resource for edge in edges], p, bids)
+        self._clean()
+
+    def load(self, name: str) -> float:
+        """The load of a resource. KeyError if it is unknown."""
+        return float(self._row(name)["load"])
+
+    def used(self, name: str) -> float:
+        """The units of a resource that are taken. KeyError if it is unknown."""
+        return float(self._row(name)["used"])
+
+    # --- arrivals
+
+    def decide(self, arrival: Arrival, now: int) -> Decision:
+        """The answer to an arrival at this event time; changes nothing. Raises BadRecord for bad edges."""
+        known = self.attempts.answer(arrival.id, arrival.attempt)
+        if known is not None:
+            return known.decision
+        edges = self._edges(arrival)
+        if isinstance(edges, str):
+            return Decision(None, edges)
+        if arrival.deadline is not None and arrival.deadline <= now:
+            return Decision(None, "the deadline has passed")
+        if len(self.attempts.open) >= self.limits.open:
+            return Decision(None, "too many attempts are open")
+        return self._choose(arrival, edges, now)
+
+    def apply(self, arrival: Arrival, decision: Decision, now: int) -> bool:
+        """Make a decision true. Returns whether it is new; an (arrival, attempt) has one decision only."""
+        if self.attempts.answer(arrival.id, arrival.attempt) is not None:
+            self.counts["repeated_arrivals"] += 1
+            return False
+        self.counts["arrivals"] += 1
+        self._count_unknown(arrival)
+        if decision.resource is None:
+            self.counts["unmatched"] += 1
+            self.attempts.add(Attempt(decision, arrival.id, arrival.attempt, now, status="unmatched"))
+            return True
+        slot = self._slot(decision.resource)
+        if slot < 0:
+            raise BadRecord("the resource of the decision is not known")
+        self.counts["matched"] += 1
+        codes = self.chances.codes(arrival.features)
+        self.attempts.add(Attempt(decision, arrival.id, arrival.attempt, now, arrival.kind, codes))
+        kernel.book(slot, decision.p, decision.units, now, self.resources.state)
+        if arrival.distinct is not None:
+            self._remember_distinct(arrival.distinct, decision.resource)
+        return True
+
+    def best(self, arrival: Arrival, now: int) -> Decision:
+        """`decide` and `apply` in one."""
+        decision = self.decide(arrival, now)
+        self.apply(arrival, decision, now)
+        return decision
+
+    # --- outcomes
+
+    def settle(self, outcome: Outcome, now: int) -> Settled:
+        """Apply an outcome. Raises BadRecord for one of an unknown match or another resource."""
+        kept = self.attempts.find(outcome.id)
+        if kept is None:
+            raise BadRecord("outcome: no such match is known")
+        if kept.status == "unmatched":
+            raise BadRecord("outcome: its arrival was left unmatched")
+        if outcome.resource is not None and outcome.resource != kept.decision.resource:
+            raise BadRecord("outcome: the match is with another resource")
+        status: Status = "skipped" if outcome.skip else "success" if outcome.success else "failure"
+        if kept.status == "open":
+            self._end(kept, status, now)
+            return "settled"
+        if kept.status == "timeout":
+            return self._late(kept, status, now)
+        if kept.status == status:
+            self.counts["repeated_outcomes"] += 1
+            return "repeated"
+        self.counts["contradictions"] += 1
+        return "contradicted"
+
+    def advance(self, now: int) -> list[Attempt]:
+        """Let event time pass. Returns the attempts that were over their time, in that order; they failed."""
+        ended = []
+        while (kept := self.attempts.due(now)) is not None:
+            self._end(kept, "timeout", kept.decision.open_until)
+            ended.append(kept)
+        return ended
+
+    def deadline(self) -> int | None:
+        """The next moment of event time at which an attempt is over its time."""
+        return self.attempts.deadline()
+
+    # --- state
+
+    def freeze(self) -> Callable[[], State]:
+        """A cheap copy now; the function makes the state, in any thread."""
+        parts = {
+            "resources": _copied(self.resources.document_and_arrays()),
+            "chances": _copied(self.chances.state()),
+            "segments": self.segments.state(),
+        }
+        attempts = self.attempts.freeze()
+        document = {
+            "counts": dict(self.counts),
+            "distinct": [[key, list(given)] for key, given in self._taken.items()],
+        }
+        return lambda: merge({**parts, "attempts": attempts(), "pool": State({}, document)})
+
+    def state(self) -> State:
+        return self.freeze()()
+
+    def restore(self, state: State) -> None:
+        """Become what `state` says; the parameters must be those it was made under."""
+        parts = split(state)
+        self.resources.restore(parts["resources"])
+        self.chances.restore(parts["chances"])
+        self.segments.restore(parts["segments"])
+        self.attempts.restore(parts["attempts"])
+        document = parts["pool"].document
+        self.counts = dict.fromkeys(COUNTS, 0) | document["counts"]
+        self._taken = {key: tuple(given) for key, given in document["distinct"]}
+
+    # --- deciding
+
+    def _edges(self, arrival: Arrival) -> Edges | str:
+        """The edges of an arrival, or why there are none."""
+        if arrival.edges is not None:
+            if len(arrival.edges) > self.limits.edges:
+                raise BadRecord(f"edges: {len(arrival.edges)}, at most {self.limits.edges}")
+            p, bids = self._numbers(arrival.edges)
+            edges = Edges(self.resources.names.find([edge.resource for edge in arrival.edges]), p, bids)
+        elif arrival.segment is not None:
+            kept = self.segments.kept.get(arrival.segment)
+            if kept is None:
+                return "the segment is not known"
+            edges = Edges(*kept)
+        elif self.source.kind == "event":
+            raise BadRecord("Object missing required field `edges`")
+        else:
+            slots = np.flatnonzero(self.resources.table["present"][: self.resources.names.size])
+            if len(slots) > self.limits.edges:
+                return "the pool has too many resources for an arrival without edges"
+            edges = Edges(slots, np.zeros(len(slots)), NO_EDGES.bids)
+        return edges if len(edges.slots) else "there are no edges"
+
+    def _numbers(self, edges: Sequence[Edge]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(p, bids) of edges. Raises BadRecord."""
+        given = [edge.p for edge in edges]
+        if self.source.kind == "event":
+            if None in given:
+                raise BadRecord("edges: an edge has no p")
+            p = np.array(given, np.float64)
+            if not ((p >= 0.0) & (p <= 1.0)).all():
+                raise BadRecord("edges: p must be within 0 and 1")
+        else:
+            p = np.zeros(len(given))
+        if not self.rule.money:
+            return p, NO_EDGES.bids
+        bids = np.array([np.nan if edge.bid is None else edge.bid for edge in edges])
+        if (bids <= 0.0).any() or (bids > 1e12).any():
+            raise BadRecord("edges: a bid must be above 0")
+        return p, bids
+
+    def _choose(self, arrival: Arrival, edges: Edges, now: int) -> Decision:
+        chance = self._chance(arrival)
+        codes: Codes = self.chances.codes(arrival.features)
+        priced = self.chances.price(edges.slots, edges.p, arrival.kind, codes, now, chance)
+        needs = self.resources.needs(arrival.needs) if arrival.needs else np.uint64(0)
+        barred = self._barred(arrival)
+        state = self.resources.state
+        if self.source.explore == "epsilon" and ids.draw(chance, 1) < self.source.epsilon:
+            state = (*state[:12], self._even, state[13])
+        best, score = self._best, self._score
+        kernel.choose(edges.slots, priced.q, edges.bids, barred, needs, now, chance, state, best, score)
+        if best[0] < 0:
+            return Decision(None, self._why_not(edges, priced, barred, needs, now))
+        return self._told(edges, priced, now, arrival)
+
+    def _told(self, edges: Edges, priced: Priced, now: int, arrival: Arrival) -> Decision:
+        """The decision for what the kernel found."""
+        name = self.resources.names.name
+        found = [int(i) for i in self._best if i >= 0]
+        slot, p = int(edges.slots[found[0]]), float(priced.p[found[0]])
+        k, load = kernel.look(slot, now, self.resources.state)
+        until = now + self.timeout
+        units = 1.0
+        if self.rule.money:
+            bid = float(edges.bids[found[0]]) if edges.bids.size else np.nan
+            units = bid if bid == bid else float(self.resources.table[slot]["weight"])
+        return Decision(
+            name(slot),
+            p=p,
+            score=float(self._score[0]),
+            k=k,
+            load=load,
+            units=units,
+            open_until=until if arrival.deadline is None else min(until, arrival.deadline),
+            best=tuple((name(int(edges.slots[i])), float(s)) for i, s in zip(found, self._score, strict=False)),
+        )
+
+    def _why_not(self, edges: Edges, priced: Priced, barred: NDArray[np.int64], needs: np.uint64, now: int) -> str:
+        """The nearest miss of all edges."""
+        counts = np.zeros(kernel.LOW + 1, np.int64)
+        kernel.explain(edges.slots, priced.q, edges.bids, barred, needs, now, self.resources.state, counts)
+        return next(reason for code, reason in REASONS if counts[code])
+
+    def _chance(self, arrival: Arrival) -> np.uint64:
+        """A hash of (seed, arrival, attempt), if anything is drawn."""
+        if not (self.chances.draws or self.rule.kind == "random" or self.source.explore == "epsilon"):
+            return np.uint64(0)
+        raw = np.frombuffer(f"{arrival.id}/{arrival.attempt}".encode(), np.uint8)
+        return np.uint64(ids.key(raw, 0, len(raw), self.rule.seed))
+
+    def _barred(self, arrival: Arrival) -> NDArray[np.int64]:
+        """Slots an arrival must not get."""
+        names = list(arrival.exclude)
+        if arrival.distinct is not None:
+            names += self._taken.get(arrival.distinct, ())
+        return self.resources.names.find(names)
+
+    # --- applying
+
+    def _count_unknown(self, arrival: Arrival) -> None:
+        if arrival.edges:
+            found = self.resources.names.find([edge.resource for edge in arrival.edges])
+            self.counts["unknown_edges"] += int((found < 0).sum())
+
+    def _remember_distinct(self, key: str, resource: str) -> None:
+        self._taken[key] = (*self._taken.pop(key, ()), resource)
+        while len(self._taken) > self.limits.remember:
+            del self._taken[next(iter(self._taken))]
+
+    def _end(self, kept: Attempt, status: Status, now: int) -> None:
+        """An open attempt ends."""
+        self.attempts.close(kept, status)
+        count = {"success": "successes", "failure": "failures", "skipped": "skipped", "timeout": "timeouts"}
+        self.counts[count[status]] += 1
+        slot = self._slot(kept.decision.resource)
+        success, judged = status == "success", status != "skipped"
+        before = self._surplus(slot)
+        decision = kept.decision
+        kernel.settle(slot, decision.p, decision.units, success, judged, now, self.resources.state)
+        self.counts["surplus"] += success and self._surplus(slot) > before
+        if judged:
+            self.chances.learn(slot, kept.kind, kept.codes, success, now)
+
+    def _late(self, kept: Attempt, status: Status, now: int) -> Settled:
+        """An outcome after the time-out, which counted as a failure."""
+        slot = self._slot(kept.decision.resource)
+        if status == "failure":
+            self.counts["repeated_outcomes"] += 1
+            self.attempts.close(kept, status)
+            return "repeated"
+        if status == "skipped" or self.late == "ignore" or slot < 0:
+            self.counts["late_ignored"] += 1
+            return "late ignored"
+        self.attempts.close(kept, status)
+        self.counts["late_successes"] += 1
+        before = self._surplus(slot)
+        correct = self.late == "correct"
+        kernel.deliver_late(slot, kept.decision.units, correct, now, self.resources.state)
+        self.counts["surplus"] += self._surplus(slot) > before
+        if correct:
+            self.chances.correct(slot, kept.kind, kept.codes, now)
+        return "late"
+
+    def _surplus(self, slot: int) -> float:
+        row = self.resources.table[slot]
+        return max(0.0, float(row["used"]) - float(row["capacity"]))
+
+    def _slot(self, resource: str | None) -> int:
+        assert resource is not None
+        return int(self.resources.names.find([resource])[0])
+
+    def _row(self, name: str) -> Any:
+        slot = self._slot(name)
+        if slot < 0:
+            raise KeyError(name)
+        return self.resources.table[slot]
+
+    def _clean(self) -> None:
+        while self.resources.forgotten:
+            self.chances.forget(self.resources.forgotten.pop())
+
+
+def _copied(state: State) -> State:
+    return State({name: array.copy() for name, array in state.arrays.items()}, state.document)
