@@ -25,11 +25,12 @@ class GroupView(Struct, frozen=True):
 
     seen: events it was awake in, for born groups as Space-Saving counts them. labels: labelled events;
     effective: (sum w)^2 / sum w^2. loss, everyone, own: mean losses of what was played, of the single model, of
-    the group's own oracle. harm: loss - everyone, between harm_low and harm_high at all times (level 0.95).
-    R, C, bound: of the expert (group, own oracle). nearest, nearest_bound: of the group's expert that comes nearest
-    to its bound (or exceeds it). fallback: share of labels at which all weights were 0. covered, width: of the intervals;
-    misses_bound: how far |misses - alpha labels| may go. ambiguity, discrepancy: mean spread of the awake models
-    around what was played, and their largest difference, in scaled units.
+    the group's own oracle; expected: of the experts, by their weights. harm: loss - everyone, between harm_low
+    and harm_high at all times (level 0.95). R, C, bound: of the expert (group, own oracle). nearest,
+    nearest_bound: R and bound of the group's expert that comes nearest to its bound, or exceeds it. fallback:
+    share of labels at which all weights were 0. covered, width: of the intervals; misses: those above alpha
+    labels, misses_bound: how far from 0 that may be. ambiguity, discrepancy: mean spread of the awake models
+    around what was played, their largest difference; scaled units.
     """
 
     name: str
@@ -39,6 +40,7 @@ class GroupView(Struct, frozen=True):
     loss: float | None
     everyone: float | None
     own: float | None
+    expected: float | None
     harm: float | None
     harm_low: float | None
     harm_high: float | None
@@ -176,6 +178,7 @@ def _group(
         loss=loss,
         everyone=single,
         own=own,
+        expected=_times(mean("expected"), unit),
         harm=loss - single if loss is not None and single is not None else None,
         harm_low=_times(low, unit),
         harm_high=_times(high, unit),
