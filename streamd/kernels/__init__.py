@@ -1,9 +1,10 @@
 """Compiled inner loops: pure functions over arrays, each beside its learner or rule by name."""
 
-from streamd.kernels import linear, quality
+from streamd.kernels import linear, quality, ss3
 
 
 def load() -> None:
     """Compile every kernel, or load it from numba's cache; seconds the first time, so do it before readiness."""
     linear.load()
     quality.load()
+    ss3.load()

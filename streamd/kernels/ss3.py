@@ -17,8 +17,30 @@ from numba import njit
 from numpy.typing import NDArray
 
 from streamd.kernels.ss3_counts import (
-    ALIVE, COARSE, LARGEST, LIVE, NOBODY, SINCE_PRUNING, UNIT, ERROR, VERSION, GONE,
-    add, ceiling, child, count_live, evict, find_pair, inner, new_term, prune, refresh, reserve, subtract,
+    ALIVE,
+    COARSE,
+    GONE,
+    LIVE,
+    NOBODY,
+    OVERFLOW,
+    SINCE_PRUNING,
+    UNIT,
+    VERSION,
+    add,
+    ceiling,
+    child,
+    count_live,
+    empty,
+    evict,
+    find_pair,
+    inner,
+    new_term,
+    prune,
+    refresh,
+    reserve,
+    restored,
+    subtract,
+    widen,
 )  # fmt: skip
 
 PREDICT, LEARN, UNLEARN, PRUNE, RECOGNISE, VALUES, LARGEST = range(7)
@@ -27,7 +49,11 @@ GV, NORM_GV, NORM_GV_XAI = 0, 1, 2
 VANILLA, XAI = 0, 1
 SUM, MAX = 0, 1
 MOST_PROBABLE, UNKNOWN = -2, -1
-TERMS, CATEGORIES, PARTS = 5, 3, 32  # of a prediction's reasons: terms, categories of each, sentences and paragraphs
+TERMS, CATEGORIES, PARTS = (
+    5,
+    3,
+    32,
+)  # of a prediction's reasons: terms, categories of each, parts of the text
 PRUNE_EVERY, PRUNE_UP_TO = 1_000_000, 10  # PySS3's
 NOISE, LEAST_WIDTH = 1.0, 0.03  # PySS3's: a term seen once says nothing; the width of sg has a floor
 
@@ -303,7 +329,7 @@ def _sum_up(s, settings, codes, local, work, sums, found, places):  # type: igno
     terms, parts, i = 0, 0, 0
     while i < codes.size:
         code = codes[i]
-        if code == SENTENCE or code == PARAGRAPH:
+        if code in (SENTENCE, PARAGRAPH):
             level = 0 if code == SENTENCE else 1
             operator = settings.over_sentences if level == 0 else settings.over_paragraphs
             for c in range(C):
@@ -432,11 +458,11 @@ def _forget(s, settings):  # type: ignore[no-untyped-def]
     if settings.keep == 1.0:
         return
     s.x[UNIT] /= settings.keep
-    if s.x[UNIT] < LARGEST:
+    if s.x[UNIT] < OVERFLOW:
         return
     for array in (s.x, s.docs, s.words, s.floor, s.fr, s.missed):
         for i in range(array.size):
-            array[i] /= LARGEST
+            array[i] /= OVERFLOW
     for c in range(s.docs.size):
         refresh(s, c, settings.N)
 
@@ -620,3 +646,14 @@ def answers(P: int, C: int, codes: int = 0, V: int = 0) -> Answers:
         np.full((P, TERMS, CATEGORIES), -1, np.int64), np.zeros((P, TERMS, CATEGORIES)), np.zeros((P, PARTS)),
         np.full((codes, 3), -1, np.int64), np.zeros((V, 6, C)),
     )  # fmt: skip
+
+
+def load() -> None:
+    """Compile `run` and `restored`, or load them from the cache, by an empty run."""
+    s = widen(empty(False), 1, 1, 64)
+    settings = Settings(0.45, 0.5, 1.0, 0.0, 1.0, NORM_GV_XAI, XAI, SUM, SUM, SUM, 1, 16, 0)
+    none = np.zeros(0, np.int32)
+    run(
+        s, settings, np.zeros((1, 4), np.int64), none, np.zeros((0, 4), np.int64), np.zeros(0), none, answers(0, 1)
+    )
+    restored(s, np.zeros(0, np.int64), np.zeros(0), 1)

@@ -33,7 +33,7 @@ ROOMS = np.array([1, 2, 3] + [n << e for e in range(1, 15) for n in (2, 3)], np.
 # Of what is only called by compiled code no wrappers are made: with this many arrays they are most of the work.
 inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 GONE = 1e-9  # what may be left of a count that was taken back
-LARGEST = 2.0**512
+OVERFLOW = 2.0**512
 SHARE = 16  # of the bound goes at a time
 
 
@@ -78,9 +78,19 @@ class Store(NamedTuple):
     x: NDArray[np.float64]
 
 
-BY_TERM = {"parent": "i4", "word": "i4", "length": "i1", "first": "i4", "count": "i2", "uses": "i4", "missed": "f8"}
+BY_TERM = {
+    "parent": "i4",
+    "word": "i4",
+    "length": "i1",
+    "first": "i4",
+    "count": "i2",
+    "uses": "i4",
+    "missed": "f8",
+}
 BY_PAIR = {"category": "i2", "fr": "f8", "rank": "i4", "term": "i4"}
-BY_LIST = {"list_first": "i4", "list_count": "i4", "list_room": "i4"} | dict.fromkeys(("max_fr", "floor", "max_gv"), "f8")
+BY_LIST = {"list_first": "i4", "list_count": "i4", "list_room": "i4"} | dict.fromkeys(
+    ("max_fr", "floor", "max_gv"), "f8"
+)
 POOLS = {**BY_TERM, **BY_PAIR, "order": "i4", "log": "i4"}
 GIVEN = {**BY_LIST, "fresh": "i8", "docs": "f8", "words": "f8", "cache_term": "i4", "gv_of": "i8", "cv_of": "i8"}
 
@@ -577,9 +587,7 @@ def _evict(s, t, local, N):  # type: ignore[no-untyped-def]
 
 @inner
 def evict(s, tips, width, t, bound, local, N):  # type: ignore[no-untyped-def]
-    """Make room for new terms. tips[:width], t: terms in hand, which stay. `local` forgets the words that go.
-
-    """
+    """Make room for new terms. tips[:width], t: terms in hand, which stay. `local` forgets the words that go."""
     s = _grown(s, 4, s.n[ALIVE] + 2 * N + 2)
     _hold(s, tips, width, t, 1)
     goal = s.n[ALIVE] - max(1, bound // SHARE)

@@ -98,6 +98,7 @@ def registry() -> dict[str, Callable[..., Learner]]:
     from streamd.learners.groupwise import GroupwiseClassifier, GroupwiseRegressor
     from streamd.learners.linear import LinearClassifier, LinearRegressor
     from streamd.learners.river_model import RiverClassifier, RiverRegressor
+    from streamd.learners.ss3 import SS3Classifier
 
     return {
         "groupwise/classify": GroupwiseClassifier,
@@ -106,4 +107,6 @@ def registry() -> dict[str, Callable[..., Learner]]:
         "linear/regress": LinearRegressor,
         "river/classify": RiverClassifier,
         "river/regress": RiverRegressor,
+        "ss3/classify": SS3Classifier,
+        "ss3/text": SS3Classifier,
     }

@@ -10,20 +10,20 @@ For a term g (a word or an n-gram) and category c of C, with fr(g, c) the times 
     gv = lv sg sn                             its weight for c
     cv = gv / max_gv(c)                       its confidence: `norm_gv`; `gv` takes gv as it is
 
-significance: "xai" silences words that are common everywhere (sg = 0 where M >= 0.3, or M > 0.2 or all lv > 0.09 and
-D <= 0.1) and gives lam D a floor of 0.03; "vanilla" does neither. confidence "norm_gv_xai" is `norm_gv`, and for
-n-grams T, the sum of gv of all its words over all categories, takes part: below 0.05 the n-gram counts nothing;
-where every word has gv >= 0.01 in c, T is added. "gv" with "vanilla" is nearest to the paper.
+significance: "xai" silences words that are common everywhere (sg = 0 where M >= 0.3, or M > 0.2 or all lv > 0.09
+and D <= 0.1) and gives lam D a floor of 0.03; "vanilla" does neither. confidence "norm_gv_xai" is `norm_gv`, and
+for n-grams T, the sum of gv of all its words over all categories, takes part: below 0.05 the n-gram counts
+nothing; where every word has gv >= 0.01 in c, T is added. "gv" with "vanilla" is nearest to the paper.
 
-A sentence takes, from the left, n-grams where they say more than their words; cv above alpha are added up over terms,
-sentences and paragraphs (or the largest is taken). The largest sum is the decision, the first category on ties. If all
-are 0, `default` decides: the category with the most words, unknown, or a name. The probabilities of a prediction are
-its cv over their sum, all the same if that is 0.
+A sentence takes, from the left, n-grams where they say more than their words; cv above alpha are added up over
+terms, sentences and paragraphs (or the largest is taken). The largest sum is the decision, the first category on
+ties. If all are 0, `default` decides: the category with the most words, unknown, or a name. The probabilities of
+a prediction are its cv over their sum, all the same if that is 0.
 
 These are the functions of PySS3 0.6.5 (https://github.com/sergioburdisso/pyss3); `compatibility="pyss3"` also cuts
-texts as it does (see `ss3_text`). Without that, learning, deciding and explaining see the same words. In both, only
-counts are stored, so sigma, lam, rho and alpha may change at any time, and a category counts among the C from its first
-document on, until all were taken back.
+texts as it does (see `ss3_text`). Without that, learning, deciding and explaining see the same words. In both,
+only counts are stored, so sigma, lam, rho and alpha may change at any time, and a category counts among the C from
+its first document on, until all were taken back.
 
 >>> model = SS3Classifier()
 >>> for text, label in [("I lost my card", "lost"), ("where is my refund", "refund"), ("card lost", "lost"),
@@ -92,7 +92,7 @@ class SS3Predictions:
 
     def why(self, i: int) -> Why:
         """Up to five of [term, its part of the decided category's confidence, {category: cv of the term}], then
-        [REST, what the other terms add]; where there are several, [SENTENCES, [the sum of each]] and PARAGRAPHS."""
+        [REST, what the other terms add]; where there are several, [SENTENCES, [sum of each]] and PARAGRAPHS."""
         a, decided = self._answers, int(self._answers.decided[i])
         if decided < 0 or not self.confidences[i, decided] > 0.0:
             return []
@@ -269,12 +269,12 @@ class SS3Classifier:
     n_grams: the longest n-grams learned, in words.
     significance, confidence: see above.  over_terms, over_sentences, over_paragraphs: "sum" or "max".
     default: "most-probable", "unknown", or a category; None: "unknown" with several labels, else "most-probable".
-    multilabel: labels are lists; a document may have none. The decision: 2-means of the confidences, the upper group.
+    multilabel: labels are lists, perhaps empty. The decision: 2-means of the confidences, the upper group.
     preprocessing: "numbers" (PySS3's) or "unicode"; paragraph, sentence, word: delimiters; see `ss3_text`.
     compatibility: None, or "pyss3": texts cut as PySS3 does; n-grams pruned as there, by `fit` and while learning.
     max_terms: words and n-grams kept; those seen least give way, see `kernels.ss3_counts`; from then on `error`
         says by how much a count may be too low.
-    half_life: documents after which a count is worth half; None: no forgetting. lv is 0 where it is worth 1 or less.
+    half_life: documents after which a count is worth half; None: no forgetting. lv is 0 where that is 1 or less.
     max_classes, max_characters: what exceeds them is a BadRecord.
     All parameters out of range raise ConfigError.
     """
@@ -415,7 +415,7 @@ class SS3Classifier:
         fits = len(arrays["category"]) == len(arrays["fr"]) == int(arrays["count"].sum())
         if not fits or len(arrays["docs"]) != C or len(arrays["floor"]) != C * self.n_grams:
             raise ValueError("the arrays do not fit one another")
-        alive = np.count_nonzero(arrays["length"])
+        alive = int(np.count_nonzero(arrays["length"]))
         terms = {name: np.zeros(T + 8, kind) for name, kind in counts.BY_TERM.items()}
         for name in TERM_ARRAYS:
             terms[name][: len(arrays[name])] = arrays[name]
@@ -428,7 +428,9 @@ class SS3Classifier:
         store.n[counts.SINCE_PRUNING] = document["since_pruning"]
         store.n[counts.IDS], store.n[counts.ALIVE] = T, alive
         store = store._replace(table=table, **terms)
-        return counts.restored(store, arrays["category"].astype(np.int64), arrays["fr"].astype(np.float64), self.n_grams)
+        return counts.restored(
+            store, arrays["category"].astype(np.int64), arrays["fr"].astype(np.float64), self.n_grams
+        )
 
     # --- as a classifier
 
@@ -444,7 +446,7 @@ class SS3Classifier:
 
     def fit(self, X: Sequence[str], y: Sequence[Label | Sequence[str]]) -> None:
         """Learn a whole set. As PySS3 does, when compatible: categories sorted, the documents of each joined by
-        newlines (several labels: one after the other), then n-grams seen ten times or less in a category dropped."""
+        newlines (several labels: one after the other), then n-grams seen ten times or less dropped."""
         if self.compatibility != "pyss3":
             return self.learn_many(X, y)
         if self.multilabel:

@@ -258,7 +258,6 @@ li b {{ display: inline-block; width: .8em; height: .8em; border-radius: 50%; ma
 """
 
 
-
 def recognised(model: SS3Classifier, text: str) -> list[str]:
     """The terms a decision is made of, in order, words with spaces between; unknown words are none."""
     steps = model.steps()

@@ -75,7 +75,9 @@ def strip_marks(text: str) -> str:
     """NFKD without non-spacing marks and ASCII apostrophes."""
     if text.isascii():
         return text.replace("'", "")
-    return "".join(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c) != "Mn").replace("'", "")
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c) != "Mn").replace(
+        "'", ""
+    )
 
 
 def clean(text: str, dots: bool = True) -> str:

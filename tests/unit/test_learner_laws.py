@@ -14,6 +14,7 @@ from streamd.learners import Learner
 from streamd.learners.groupwise import GroupwiseClassifier, GroupwiseRegressor
 from streamd.learners.linear import LinearClassifier, LinearRegressor
 from streamd.learners.river_model import RiverClassifier, RiverRegressor
+from streamd.learners.ss3 import SS3Classifier
 from streamd.snapshot import State, digest
 
 laws = settings(max_examples=20, deadline=None, derandomize=True, database=None)
@@ -34,7 +35,12 @@ ONLY_NUMBERS = st.fixed_dictionaries({"age": NUMBERS}, optional={"hours": NUMBER
 MANY_CLASSES = st.sampled_from(["low", "middle", "high"])
 TWO_CLASSES = st.sampled_from(["no", "yes"])
 VALUES = st.floats(-100, 100) | st.integers(-9, 9)
+WORDS = st.sampled_from(["card", "lost", "my", "a", "the", "refund", ".", ",", "\n", "3.5", "é", "名前"])
+TEXTS = st.lists(WORDS, max_size=12).map(" ".join) | st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
 SCALED = "river.preprocessing.StandardScaler"
+
+
+AN_EVENT: Any = {"age": 30.0}
 
 
 class Case(NamedTuple):
@@ -42,6 +48,7 @@ class Case(NamedTuple):
     events: st.SearchStrategy[Any]
     labels: st.SearchStrategy[Any]
     most_classes: int | None = None  # above it a label is refused
+    example: Any = AN_EVENT
 
 
 LEARNERS = {
@@ -88,6 +95,19 @@ LEARNERS = {
         ONLY_NUMBERS,
         TWO_CLASSES,
         2,
+    ),
+    "ss3": Case(lambda: SS3Classifier(max_classes=4), TEXTS, MANY_CLASSES, 4, "my card"),
+    "ss3 few terms": Case(lambda: SS3Classifier(n_grams=3, max_terms=48), TEXTS, MANY_CLASSES, None, "my card"),
+    "ss3 forgetting": Case(lambda: SS3Classifier(half_life=5.0, n_grams=2), TEXTS, MANY_CLASSES, None, "my card"),
+    "ss3 as pyss3": Case(
+        lambda: SS3Classifier(compatibility="pyss3", n_grams=2), TEXTS, MANY_CLASSES, None, "my card"
+    ),
+    "ss3 unicode": Case(
+        lambda: SS3Classifier(preprocessing="unicode", confidence="gv", significance="vanilla", over_terms="max"),
+        TEXTS,
+        MANY_CLASSES,
+        None,
+        "my card",
     ),
     "river logistic": Case(
         lambda: RiverClassifier([SCALED, "river.linear_model.LogisticRegression"]), ONLY_NUMBERS, TWO_CLASSES, 2
@@ -282,7 +302,9 @@ BAD_FEATURES = {
     "none at all": None,
     "good ones before a bad one": {"fresh": 1.0, "age": float("nan")},
 }
-remembers_types = {name: case for name, case in LEARNERS.items() if name != "linear hashed"}
+remembers_types = {
+    name: case for name, case in LEARNERS.items() if name != "linear hashed" and case.example is AN_EVENT
+}
 
 
 @pytest.mark.parametrize("case", remembers_types.values(), ids=remembers_types.keys())
@@ -290,7 +312,7 @@ remembers_types = {name: case for name, case in LEARNERS.items() if name != "lin
 def test_features_that_do_not_fit_are_refused_and_change_nothing(case: Case, bad: Any) -> None:
     learner = case.make()
     steps = learner.steps()
-    row = steps.row({"age": 30.0})
+    row = steps.row(case.example)
     steps.observe(row)
     steps.execute()
     before = digest(learner.state())
@@ -300,7 +322,7 @@ def test_features_that_do_not_fit_are_refused_and_change_nothing(case: Case, bad
         steps.row(bad)
     with pytest.raises(BadRecord):
         learner.peek(bad)
-    steps.predict(steps.row({"age": 31.0}))
+    steps.predict(steps.row(case.example))
     steps.execute()
 
     assert digest(learner.state()) == before
@@ -310,7 +332,7 @@ def test_features_that_do_not_fit_are_refused_and_change_nothing(case: Case, bad
 def test_labels_that_do_not_fit_are_refused_and_change_nothing(case: Case) -> None:
     learner = case.make()
     steps = learner.steps()
-    row = steps.row({"age": 30.0})
+    row = steps.row(case.example)
     steps.predict(row)
     steps.observe(row)
     good, bad = ("a", 1.0) if is_classifier(learner) else (1.0, "a")
@@ -319,7 +341,7 @@ def test_labels_that_do_not_fit_are_refused_and_change_nothing(case: Case) -> No
     before = digest(learner.state())
 
     steps = learner.steps()
-    row = steps.row({"age": 30.0})
+    row = steps.row(case.example)
     for y in (bad, True, None, [], float("nan"), float("inf"), 10**400, "n" * 300):
         with pytest.raises(BadRecord):
             steps.learn(row, y, memo)
@@ -334,7 +356,7 @@ def test_labels_that_do_not_fit_are_refused_and_change_nothing(case: Case) -> No
 
 
 def is_classifier(learner: Learner) -> bool:
-    return isinstance(learner, LinearClassifier | RiverClassifier | GroupwiseClassifier)
+    return isinstance(learner, LinearClassifier | RiverClassifier | GroupwiseClassifier | SS3Classifier)
 
 
 with_bound = {name: case for name, case in LEARNERS.items() if case.most_classes is not None}
@@ -344,7 +366,7 @@ with_bound = {name: case for name, case in LEARNERS.items() if case.most_classes
 def test_one_class_too_many_is_refused_and_changes_nothing(case: Case) -> None:
     learner = case.make()
     steps = learner.steps()
-    row = steps.row({"age": 30.0})
+    row = steps.row(case.example)
     assert case.most_classes is not None
     for i in range(case.most_classes):
         steps.learn(row, f"class {i}", b"")
@@ -353,7 +375,7 @@ def test_one_class_too_many_is_refused_and_changes_nothing(case: Case) -> None:
 
     steps = learner.steps()
     with pytest.raises(BadRecord):
-        steps.learn(steps.row({"age": 30.0}), "one more", b"")
+        steps.learn(steps.row(case.example), "one more", b"")
     steps.execute()
 
     assert digest(learner.state()) == before
@@ -366,7 +388,7 @@ classifiers = {name: case for name, case in LEARNERS.items() if is_classifier(ca
 @pytest.mark.parametrize("case", classifiers.values(), ids=classifiers.keys())
 def test_a_prediction_knows_the_classes_learned_before_it(case: Case) -> None:
     steps = case.make().steps()
-    row = steps.row({"age": 1.0})
+    row = steps.row(case.example)
     steps.predict(row)
     steps.observe(row)
     steps.learn(row, "yes", 0)

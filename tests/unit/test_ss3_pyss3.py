@@ -34,7 +34,7 @@ def close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("text, dotted, plain", GOLDEN.get("preprocessing", []))
+@pytest.mark.parametrize(("text", "dotted", "plain"), GOLDEN.get("preprocessing", []))
 def test_preprocessing(text: str, dotted: str, plain: str) -> None:
     assert clean(text) == dotted
     assert clean(text, dots=False) == plain
@@ -72,7 +72,9 @@ def test_every_decision(name: str) -> None:
         assert several.predict_one(text) == expected["multilabel"]
 
 
-@pytest.mark.parametrize("stream", GOLDEN.get("streams", []), ids=lambda stream: f"{stream['corpus']}-{stream['n_grams']}")
+@pytest.mark.parametrize(
+    "stream", GOLDEN.get("streams", []), ids=lambda stream: f"{stream['corpus']}-{stream['n_grams']}"
+)
 def test_classify_then_learn_is_exact_after_every_document(stream: dict[str, Any]) -> None:
     model = SS3Classifier(**settings_of(stream))
     documents = GOLDEN["corpora"][stream["corpus"]]["train"][: stream["steps"]]
@@ -122,7 +124,9 @@ def test_explanations_and_insights(case: dict[str, Any]) -> None:
             for sentence, sentence_like in zip(paragraph.sentences, like["sentences"], strict=True):
                 close(sentence.cv, sentence_like["cv"])
                 terms = [term for term in sentence.terms if any(term.cv)]
-                assert [[t.text, t.term.replace(" ", "→")] for t in terms] == [w[:2] for w in sentence_like["words"]]
+                assert [[t.text, t.term.replace(" ", "→")] for t in terms] == [
+                    w[:2] for w in sentence_like["words"]
+                ]
                 for term, (_, _, cv) in zip(terms, sentence_like["words"], strict=True):
                     close(term.cv, cv)
         for level, pieces in expected["insight"].items():
