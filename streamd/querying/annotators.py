@@ -15,7 +15,7 @@ for the money, then the name.
 >>> round(team.accuracy("ann"), 2), round(team.accuracy("bob"), 2)
 (0.96, 0.16)
 >>> team.consensus({"ann": "yes", "bob": "no"}, ["yes", "no"])
-('yes', 0.9887...)
+('yes', 0.8344370860927153)
 """
 
 import math

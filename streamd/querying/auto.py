@@ -42,10 +42,10 @@ class Auto(Strategy):
     def __init__(
         self,
         budget: Budget,
-        w: int = 100,
+        w: int = 300,
         w_tol: float = 50.0,
         rest: float = 5.0,
-        patience: float = 10.0,
+        patience: float = 20.0,
         alert: int = 500,
     ) -> None:
         if not w_tol > 0:

@@ -31,7 +31,8 @@ HOUR = 3_600_000  # milliseconds
 class TokenBucket:
     """per_event: labels per event, b. per_hour: labels per hour of event time, divided over `partitions`.
 
-    capacity: labels that can be saved up, 1 or more. start: labels there at the beginning.
+    capacity: labels that can be saved up, 1 or more. start: labels there at the beginning,
+    half the capacity by default.
     price: what a label costs; the pool's mean where annotators are paid, and budgets are money.
     An answer after expiry, the random slice and a dear annotator may push the level below 0: it is paid back
     before the next label is asked for by rule. The amount refunded never lifts the level above the capacity.
@@ -41,7 +42,7 @@ class TokenBucket:
         self,
         per_event: float = 0.0,
         capacity: float = 10.0,
-        start: float = 1.0,
+        start: float | None = None,
         per_hour: float = 0.0,
         partitions: int = 1,
         price: float = 1.0,
@@ -49,6 +50,7 @@ class TokenBucket:
         _require(0.0 <= per_event <= 1.0, "budget", "must be within 0 and 1")
         _require(0.0 <= per_hour <= 1e9, "budget", "must be within 0 and 1e9 labels per hour")
         _require(1.0 <= capacity <= 1e6, "capacity", "must be within 1 and 1e6 labels")
+        start = capacity / 2 if start is None else start
         _require(0.0 <= start <= capacity, "start", "must be within 0 and the capacity")
         _require(partitions >= 1, "partitions", "must be 1 or more")
         _require(0.0 < price <= capacity, "price", "must be above 0 and at most the capacity")
