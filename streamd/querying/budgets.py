@@ -91,7 +91,7 @@ class TokenBucket:
         return self._next(candidate) / UNIT
 
     def full(self, candidate: Candidate) -> bool:
-        return self._next(candidate) + self._income >= self._cap and self._next(candidate) >= self._price
+        return self._next(candidate) > self._cap
 
     def apply(self, candidate: Candidate, asked: bool) -> int:
         self._level = self._next(candidate)
@@ -102,6 +102,7 @@ class TokenBucket:
         self._now = now
         if asked:
             self._spend(self._price)
+        self._level = min(self._level, self._cap)
         return 0
 
     def debit(self, amount: float = 1.0, payer: int = 0) -> None:
@@ -125,11 +126,11 @@ class TokenBucket:
         self._now = now if known else None
 
     def _next(self, candidate: Candidate) -> int:
-        """The level when this event has brought its share."""
-        hours = 0
+        """The level when this event has brought its share, which it may still spend where the bucket is full."""
+        level = self._level
         if self._per_ms and self._now is not None:
-            hours = max(0, candidate.now - self._now) * self._per_ms
-        return min(self._level + self._income + hours, self._cap)
+            level = min(level + max(0, candidate.now - self._now) * self._per_ms, self._cap)
+        return level + self._income
 
     def _spend(self, parts: int) -> None:
         self._level -= parts

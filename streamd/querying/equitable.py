@@ -87,10 +87,10 @@ class Equitable:
         return self._level(candidate) >= self._cap - self._income
 
     def apply(self, candidate: Candidate, asked: bool) -> int:
+        payer = self._payer(candidate)  # as it was when deciding: a new group has no bucket yet
         self._learn_groups(candidate)
         for place in self._awake(candidate):
             self._arrived[place] += 1
-        payer = self._payer(candidate)
         self._pour()
         self.seen += 1
         if asked:
