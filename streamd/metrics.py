@@ -45,6 +45,7 @@ TABLE: Mapping[str, Row] = {
     "streamd_config": Row("info", (), "A digest of the configuration this process runs with."),
     "streamd_pipeline": Row("info", PIPELINE, "Task, model and topics of a pipeline."),
     "streamd_ready": Row("gauge", PIPELINE, "1 if the pipeline serves all its partitions, else 0."),
+    "streamd_log_away": Row("gauge", PIPELINE, "1 while the log cannot be reached, else 0."),
     "streamd_epochs": Row("counter", PIPELINE, "Epochs committed by this process."),
     "streamd_epoch_duration_seconds": Row("summary", PIPELINE, "From an epoch's first poll to its commit."),
     "streamd_commit_duration_seconds": Row("summary", PIPELINE, "The part of an epoch spent in its commit."),
@@ -81,6 +82,7 @@ TABLE: Mapping[str, Row] = {
     ),
     "streamd_judged_labels": Row("counter", SHARD, "Labels that judged a prediction."),
     "streamd_drifts": Row("counter", SHARD, "Drifts detected."),
+    "streamd_snapshot_failures": Row("counter", PIPELINE, "Snapshots that the store did not take."),
     "streamd_snapshot_sequence": Row("gauge", SHARD, "The committed epoch the newest snapshot was made of."),
     "streamd_snapshot_bytes": Row("gauge", SHARD, "Its size."),
     "streamd_snapshot_timestamp_seconds": Row("gauge", SHARD, "When it was written."),
@@ -191,11 +193,13 @@ def _engine(families: _Families, engine: EngineView) -> None:
     families.add(
         [
             ("streamd_ready", name, engine.ready),
+            ("streamd_log_away", name, engine.away),
             ("streamd_epochs", name, engine.epochs),
             ("streamd_epoch_bytes", name, engine.epoch_bytes),
             ("streamd_epoch_timestamp_seconds", name, engine.last_epoch),
             ("streamd_progress_timestamp_seconds", name, engine.last_progress),
             ("streamd_voids", name, engine.voids),
+            ("streamd_snapshot_failures", name, engine.unwritten),
         ]
     )
     families.summary("streamd_epoch_duration_seconds", name, engine.epochs, engine.epoch_seconds)

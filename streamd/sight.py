@@ -54,6 +54,8 @@ class Sight:
             restores=0,
             restore_seconds=0.0,
             last_progress=now,
+            away=True,
+            unwritten=0,
         )
 
     # --- facts
@@ -115,6 +117,7 @@ class Sight:
     def written(self, written: Written) -> None:
         if written.view is None:
             self._say(logging.WARNING, "snapshot not written", partition=written.partition, reason=written.reason)
+            self._change(unwritten=self.view.unwritten + 1)
             return
         self._snapshots[written.partition] = (written.view, written.digest)
         self._say(
@@ -204,7 +207,8 @@ class Sight:
             replace(self._shards.get(partition) or ShardView(partition), phase=phase, reason=reason)
             for partition, (phase, reason) in sorted(self._phases.items())
         )
-        self._change(shards=shards, lag=self._lag, ready=not reasons, reasons=tuple(reasons))
+        away = bool(self._away)
+        self._change(shards=shards, lag=self._lag, ready=not reasons, reasons=tuple(reasons), away=away)
 
     def _change(self, **fields: object) -> None:
         self.view = replace(self.view, **fields)

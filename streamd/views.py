@@ -102,3 +102,5 @@ class EngineView(Struct, frozen=True):
     restores: int
     restore_seconds: float
     last_progress: float  # seconds since 1970 when anything last moved, or nothing waited
+    away: bool  # the log is: not reached yet, or lost
+    unwritten: int  # snapshots the store did not take

@@ -39,4 +39,6 @@ ENGINE = EngineView(
     restores=2,
     restore_seconds=0.25,
     last_progress=1_700_000_201.0,
+    away=False,
+    unwritten=4,
 )

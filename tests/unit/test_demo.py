@@ -136,6 +136,8 @@ NOTHING = EngineView(
     restores=0,
     restore_seconds=0.0,
     last_progress=0.0,
+    away=False,
+    unwritten=0,
 )
 SHARD = ShardView(
     0,
