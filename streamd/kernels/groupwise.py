@@ -64,6 +64,7 @@ REGRET, SIZE, EXTRA = 0, 1, 2  # of an expert: R, C = sum |r|, and log weight or
 LEAN = {"cache": True, "error_model": "numpy", "_nrt": False}
 STEEPEST = 1e12  # a gradient's coordinate is held within this: nothing ever becomes NaN
 FARTHEST = 1e6  # an unclipped prediction is held within this, in units of the range
+LOST = 1e50  # an error of so many ranges is rounding, not data
 TINY = 1e-8  # AdaGrad's guard against a division by 0
 HEAD = 2  # numbers between what was played and z
 
@@ -258,6 +259,8 @@ def _sigmoid(z):  # type: ignore[no-untyped-def]
 
 @njit(**LEAN)
 def _within(z, clip):  # type: ignore[no-untyped-def]
+    if z != z:
+        return 0.5
     return min(max(z, 0.0), 1.0) if clip == 1 else min(max(z, -FARTHEST), FARTHEST)
 
 
@@ -349,7 +352,7 @@ def _learn(x, at, n, awake, op, label, P, W, G, totals, taus, modes, params, wor
                 for k in range(d):
                     W[s, k, 0] += work[k] * (label[0] - label[2])
             else:
-                _regress(P, W, s, x, at, n, d, label[0], work, totals)
+                _regress(P, W, s, x, at, n, d, label[0], params[0], work, totals)
         elif oracle == QUANTILE:
             for k in range(taus.size):
                 work[k] = (1.0 if _margin(W, s, k, x, at, n) > label[0] else 0.0) - taus[k]
@@ -365,13 +368,22 @@ def _learn(x, at, n, awake, op, label, P, W, G, totals, taus, modes, params, wor
 
 
 @njit(**LEAN)
-def _regress(P, W, s, x, at, n, d, y, work, totals):  # type: ignore[no-untyped-def]
-    """Recursive least squares: W += P x e / (1 + x P x), P -= P x (P x)' / (1 + x P x)."""
+def _regress(P, W, s, x, at, n, d, y, lam, work, totals):  # type: ignore[no-untyped-def]
+    """Recursive least squares: W += P x e / (1 + x P x), P -= P x (P x)' / (1 + x P x).
+
+    In a singular design rounding can eat what is left of P: when x P x < 0 shows it, P begins again from I / lam
+    (the covariance resetting of Goodwin, Sin 1984), and W too if it led out of all bounds.
+    """
     spread = _times(P, s, x, at, n, d, work)
-    if not spread >= 0.0:  # rounding ate what a singular design left of P
-        spread = 0.0
+    error = y - _margin(W, s, 0, x, at, n)
+    if not spread >= 0.0 or not abs(error) < LOST:
+        if not abs(error) < LOST:
+            W[s] = 0.0
+            error = y
+        _identity(P, s, lam)
+        spread = _times(P, s, x, at, n, d, work)
         totals[7] += 1.0
-    step = (y - _margin(W, s, 0, x, at, n)) / (1.0 + spread)
+    step = error / (1.0 + spread)
     root = 1.0 / math.sqrt(1.0 + spread)
     for k in range(d):
         W[s, k, 0] += work[k] * step
@@ -764,11 +776,16 @@ def _born(s, mass, P, W, G, E, table, totals, modes, params):  # type: ignore[no
     table[s] = 0.0
     table[s, MASS], table[s, WEALTH] = mass, 1.0
     totals[4] += mass
-    P[s] = 0.0
-    for k in range(P.shape[1]):
-        P[s, k, k] = 1.0 / params[0]
+    _identity(P, s, params[0])
     W[s] = 0.0
     G[s] = 0.0
+
+
+@njit(**LEAN)
+def _identity(P, s, lam):  # type: ignore[no-untyped-def]
+    P[s] = 0.0
+    for k in range(P.shape[1]):
+        P[s, k, k] = 1.0 / lam
 
 
 @njit(**LEAN)

@@ -387,7 +387,7 @@ class Groupwise:
         require(self.play in metas.PLAYS, "play", 'must be "average" or "sampled"')
         known = (None, *metas.ACCOUNTINGS)
         require(self.accounting in known, "accounting", f"must be one of {', '.join(metas.ACCOUNTINGS)}")
-        require(0.0 < self.lam < math.inf, "lam", "must be above 0")
+        require(1e-12 <= self.lam <= 1e12, "lam", "must be within 1e-12 and 1e12")
         require(0.0 < self.eta < math.inf, "eta", "must be above 0")
         require(0.0 <= self.floor <= 1.0, "floor", "must be within 0 and 1")
         require(0.0 < self.limit < math.inf, "limit", "must be above 0")
