@@ -315,7 +315,7 @@ class ConfluentLog:
             with suppress(KafkaException):  # a fenced one refuses even that
                 producer.flush(0)
 
-    def journal(self, partition: int, start: int, after: int, through: int) -> Iterator[JournalEntry]:
+    def journal(self, partition: int, start: int, after: int, through: int | None) -> Iterator[JournalEntry]:
         connection = python_connection(self._brokers, self._security)
         return read_journal(connection, self._journal, partition, start, after, through, self._timeout)
 

@@ -20,14 +20,15 @@ def read_journal(
     partition: int,
     start: int,
     after: int,
-    through: int,
+    through: int | None,
     timeout: float,
 ) -> Iterator[JournalEntry]:
     """The committed entries `after < sequence <= through`, as `Log.journal` promises.
 
     connection: kafka-python's settings. timeout: seconds without any progress before Transient. A commit is
     known before its marker reaches the journal's partition, so an entry may be a moment away; it is missing
-    only when the partition has been read to its end without it.
+    only when the partition has been read to its end without it. An open end (through None) is that end, but not
+    where everything that was written above `start` has been deleted.
     """
     entries = Assembler(f"{topic}[{partition}]", after, through)
     if entries.complete:
@@ -53,6 +54,8 @@ def read_journal(
             oldest = consumer.beginning_offsets([where], timeout_ms=milliseconds)[where]
             consumer.seek(where, max(start, oldest))
         yield from _entries(consumer, where, entries, timeout)
+        if oldest > start:
+            entries.check_found(f"the journal begins at {oldest}")
     finally:
         consumer.close(timeout_ms=0)
 
@@ -81,6 +84,6 @@ def _entries(
         if batch:
             deadline = now + timeout
         elif end is not None and position is not None and position >= end:
-            raise entries.missing(f"the journal ends at {end}")
+            return entries.end(f"the journal ends at {end}")
         elif now > deadline:
             raise Transient(f"journal {name}: stands at {position} of {end}: a transaction is still open there")

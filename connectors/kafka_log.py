@@ -263,7 +263,7 @@ class KafkaLog:
         self._counts.clear()
         self._producer = self._new_producer()
 
-    def journal(self, partition: int, start: int, after: int, through: int) -> Iterator[JournalEntry]:
+    def journal(self, partition: int, start: int, after: int, through: int | None) -> Iterator[JournalEntry]:
         return read_journal(self._connection, self._journal, partition, start, after, through, self._timeout)
 
     def trim_journal(self, partition: int, below: int, before: int) -> None:

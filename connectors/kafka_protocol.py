@@ -87,11 +87,11 @@ def to_chunk(headers: Iterable[tuple[str, bytes]], value: bytes | None, where: s
 class Assembler:
     """Puts the entries `after < sequence <= through` together from the chunks of a journal partition.
 
-    Chunks of earlier entries are skipped; after them each chunk must be the one that follows. Raises StateError
+    through: None for all that follow. Chunks of earlier entries are skipped; after them each chunk must be the one that follows. Raises StateError
     at the first that is not.
     """
 
-    def __init__(self, where: str, after: int, through: int) -> None:
+    def __init__(self, where: str, after: int, through: int | None) -> None:
         self._where = where
         self._next = after + 1
         self._through = through
@@ -101,7 +101,17 @@ class Assembler:
 
     @property
     def complete(self) -> bool:
-        return self._next > self._through
+        return self._through is not None and self._next > self._through
+
+    def end(self, reason: str) -> None:
+        """There are no more chunks. Raises StateError unless that is an end that was asked for."""
+        if self._through is not None or self._parts:
+            raise self.missing(reason)
+
+    def check_found(self, reason: str) -> None:
+        """Raises StateError if no chunk was seen where some had been."""
+        if not self._seen and not self.complete:
+            raise self.missing(reason)
 
     def missing(self, reason: str) -> StateError:
         return StateError(f"journal {self._where}: entry {self._next} is missing ({reason})")

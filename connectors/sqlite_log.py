@@ -250,9 +250,11 @@ class SqliteLog:
         with self._file.errors():
             self._file.rollback()
 
-    def journal(self, partition: int, start: int, after: int, through: int) -> Iterator[JournalEntry]:
+    def journal(self, partition: int, start: int, after: int, through: int | None) -> Iterator[JournalEntry]:
         # One statement an entry: an iterator left half-way must not hold a read transaction open.
         query = "SELECT checksum, entry FROM journal WHERE name = ? AND partition = ? AND sequence = ?"
+        if through is None:
+            through = max(after, self._last_entry(partition))
         for sequence in range(after + 1, through + 1):
             with self._file.errors():
                 row = self._file.db.execute(query, (self._journal, partition, sequence)).fetchone()
@@ -260,6 +262,12 @@ class SqliteLog:
                 what = "missing" if row is None else "damaged"
                 raise StateError(f"journal {self._journal} partition {partition}: entry {sequence} is {what}")
             yield JournalEntry(sequence, row[1], sequence)
+
+    def _last_entry(self, partition: int) -> int:
+        query = "SELECT max(sequence) FROM journal WHERE name = ? AND partition = ?"
+        with self._file.errors():
+            row = self._file.db.execute(query, (self._journal, partition)).fetchone()
+        return row[0] or 0
 
     def trim_journal(self, partition: int, below: int, before: int) -> None:
         old = (

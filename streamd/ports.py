@@ -144,8 +144,8 @@ class Log(Protocol):
     def recover(self) -> None:
         """Settle whatever was open (after this, `committed` tells whether the last commit took effect)."""
 
-    def journal(self, partition: int, start: int, after: int, through: int) -> Iterator[JournalEntry]:
-        """The committed entries `after < sequence <= through`, in order, each once.
+    def journal(self, partition: int, start: int, after: int, through: int | None) -> Iterator[JournalEntry]:
+        """The committed entries `after < sequence <= through`, in order, each once; through None: to the end.
 
         start: a journal offset at or before them, 0 if none is known. Raises StateError when an entry in the
         range is missing or damaged.

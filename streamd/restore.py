@@ -1,7 +1,8 @@
 """From what the log and the store hold to a shard that can go on: the newest usable snapshot, then the journal.
 
-The log is the judge: its committed sequence number says where the shard is. A store that is away, or has lost its
-newest snapshots, costs time; only where the journal no longer reaches back to a snapshot is there no way on.
+The log is the judge: its committed sequence number says where the shard is; where it has forgotten that (offsets
+expire after a long stop), the journal's end does. A store that is away, or has lost its newest snapshots, costs
+time; only where the journal no longer reaches back to a snapshot is there no way on.
 """
 
 import logging
@@ -13,7 +14,7 @@ from msgspec import Struct
 from streamd import snapshot
 from streamd.errors import StateError, Transient
 from streamd.journal import decode
-from streamd.ports import Committed, Log, Store, TopicInfo
+from streamd.ports import Log, Store, TopicInfo
 from streamd.shard import Shard
 from streamd.snapshot import Manifest
 
@@ -61,7 +62,8 @@ def restore(
     shard = fresh()
     committed = log.committed(shard.partition)
     topics = log.topics()
-    found, away = _newest(store, identity.name, committed.sequence)
+    through = committed.sequence or None
+    found, away = _newest(store, identity.name, through)
     if found is not None:
         manifest, size, written, state = found
         reason = _differs(manifest, identity, topics, shard)
@@ -70,27 +72,32 @@ def restore(
         shard.restore(state, manifest.sequence, manifest.positions, manifest.journal_offset)
     start = shard.sequence
     try:
-        _replay(log, shard, committed, progress)
+        _replay(log, shard, through, progress)
     except StateError as error:
         if away:
             raise Transient(f"the store is away and the journal alone does not reach back: {error}") from error
         raise StateError(
-            f"{identity.name}: the log is at epoch {committed.sequence}, the newest usable snapshot at {start}, "
+            f"{identity.name}: the log is at epoch {through or 'unknown'}, the newest usable snapshot at {start}, "
             f"and the journal does not lead from one to the other ({error}). Possible: bring lost snapshots or "
             "the journal topic back; nothing was deleted or reset"
         ) from error
+    shard.positions.update(committed.positions)
+    if through is None and shard.sequence:
+        facts = {"shard": identity.name, "sequence": shard.sequence, "positions": dict(shard.positions)}
+        logger.warning("no committed offsets: going on from the journal's end", extra={"facts": facts})
     if found is None:
         return Restored(shard, None, 0, 0, shard.sequence)
     return Restored(shard, manifest, size, written, shard.sequence - start)
 
 
 def _newest(
-    store: Store, name: str, sequence: int
+    store: Store, name: str, through: int | None
 ) -> tuple[tuple[Manifest, int, int, snapshot.State] | None, bool]:
-    """The newest snapshot at or below a sequence number that can be read; and whether the store was away."""
+    """The newest snapshot at or below a sequence number, if one is given, that can be read; and whether the store
+    was away."""
     try:
         for info in store.list(name):
-            if info.sequence > sequence:
+            if through is not None and info.sequence > through:
                 continue
             try:
                 raw, chunks = store.load(name, info.sequence)
@@ -105,16 +112,13 @@ def _newest(
     return None, False
 
 
-def _replay(log: Log, shard: Shard, committed: Committed, progress: Callable[[], None]) -> None:
-    if shard.sequence < committed.sequence:
-        entries = log.journal(shard.partition, shard.journal_offset, shard.sequence, committed.sequence)
-        for sequence, raw, offset in entries:
+def _replay(log: Log, shard: Shard, through: int | None, progress: Callable[[], None]) -> None:
+    """Apply the journal through this sequence number, or to its end."""
+    if shard.sequence != through:
+        for sequence, raw, offset in log.journal(shard.partition, shard.journal_offset, shard.sequence, through):
             shard.replay(decode(raw, sequence))
             shard.journal_offset = offset
             progress()
-    if shard.sequence != committed.sequence:
-        raise StateError(f"the journal ends at epoch {shard.sequence}")
-    shard.positions.update(committed.positions)
 
 
 def _differs(manifest: Manifest, identity: Identity, topics: Mapping[str, TopicInfo], shard: Shard) -> str:

@@ -52,7 +52,7 @@ class WatchedLog:
     def recover(self) -> None:
         self._log.recover()
 
-    def journal(self, partition: int, start: int, after: int, through: int) -> Iterator[JournalEntry]:
+    def journal(self, partition: int, start: int, after: int, through: int | None) -> Iterator[JournalEntry]:
         for entry in self._log.journal(partition, start, after, through):
             self._reach("journal entry read")
             yield entry

@@ -33,7 +33,9 @@ MURMUR2 = {
 LATER = 4_000_000_000_000  # milliseconds since 1970: after every test
 
 
-def journal(log: Log, after: int, through: int, start: int = 0, partition: int = 0) -> list[tuple[int, bytes]]:
+def journal(
+    log: Log, after: int, through: int | None, start: int = 0, partition: int = 0
+) -> list[tuple[int, bytes]]:
     return [(entry.sequence, entry.entry) for entry in log.journal(partition, start, after, through)]
 
 
@@ -370,6 +372,20 @@ def test_a_missing_journal_entry_is_a_state_error(world: World) -> None:
         journal(log, 0, 3)
     with pytest.raises(StateError):
         journal(log, 5, 6)
+
+
+def test_a_journal_without_a_last_entry_named_is_read_to_its_end(world: World) -> None:
+    topic = world.topic()
+    log = world.started(topic)
+    assert journal(log, 0, None) == []
+    found = commit_each(log, topic, [b"one", b"two", b"three"])
+    assert journal(log, 0, None) == [(1, b"one"), (2, b"two"), (3, b"three")]
+    assert journal(log, 2, None, start=found[1]) == [(3, b"three")]
+    assert journal(log, 3, None, start=found[2]) == []
+    log.trim_journal(0, found[1], before=LATER)
+    assert journal(log, 2, None) == [(3, b"three")]
+    with pytest.raises(StateError):
+        journal(log, 0, None)
 
 
 def test_an_iterator_of_the_journal_may_be_left_half_way(world: World) -> None:

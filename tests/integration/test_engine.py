@@ -11,7 +11,7 @@ from streamd import config as configuration
 from streamd import wiring
 from streamd.config import Config
 from streamd.errors import Fenced, StateError, Transient
-from streamd.ports import Epoch, Log, Output, Polled, Record, SnapshotInfo, Store
+from streamd.ports import Committed, Epoch, Log, Output, Polled, Record, SnapshotInfo, Store
 from streamd.sight import Sight
 from streamd.views import EngineView
 
@@ -126,6 +126,19 @@ class FaultyLog:
     def recover(self) -> None:
         self.recoveries += 1
         self._log.recover()
+
+
+class ForgetfulLog:
+    """A real log whose committed offsets have expired."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    def committed(self, partition: int) -> Committed:
+        return Committed(0, {})
 
 
 class FaultyStore:
@@ -343,6 +356,24 @@ def test_journal_and_snapshots_that_do_not_meet_stop_the_process_and_change_noth
     log.open()
     assert log.committed(0) == ended
     log.close(leave=False)
+
+
+def test_a_log_that_forgot_its_offsets_goes_on_from_snapshot_and_journal(
+    tmp_path: Path, expected: Predictions
+) -> None:
+    config = settings(tmp_path)
+    fill(config, 0, 150)
+    run(config)
+    store = wiring.store(config)
+    newest = store.list("streamd.p.0")[0].sequence
+    fill(config, 150, 200)
+    run(config)
+    for info in store.list("streamd.p.0"):
+        if info.sequence > newest:
+            store.delete("streamd.p.0", info.sequence)
+    fill(config, 200, 300)
+    run(config, log=ForgetfulLog(wiring.log(config, "p")))
+    assert predictions(config) == expected
 
 
 def test_another_configuration_pauses_the_shard_and_names_the_keys(tmp_path: Path) -> None:
