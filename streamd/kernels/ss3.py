@@ -127,7 +127,7 @@ def _spread(lv, C):  # type: ignore[no-untyped-def]
 @inner
 def term_values(s, settings, t, lv, sg, sn, gv):  # type: ignore[no-untyped-def]
     """lv, sg, sn, gv of a term, pair by pair, into arrays of at least as many places as it has pairs."""
-    first, k, C = np.int64(s.first[t]), s.count[t], s.n[LIVE]
+    first, k, C = np.int64(s.first[t]), s.held[t], s.n[LIVE]
     high = 0
     for j in range(k):
         L = s.category[first + j] * settings.N + s.length[t] - 1
@@ -203,7 +203,7 @@ def word_at(s, t, i):  # type: ignore[no-untyped-def]
 @inner
 def cv(s, settings, t, work):  # type: ignore[no-untyped-def]
     """The slot of the cache that holds the cv of a term (and its gv)."""
-    slot, first, k = _gv(s, settings, t, work), np.int64(s.first[t]), s.count[t]
+    slot, first, k = _gv(s, settings, t, work), np.int64(s.first[t]), s.held[t]
     if s.cv_of[slot] == s.n[VERSION]:
         return slot
     if settings.confidence == GV:
@@ -222,7 +222,7 @@ def cv(s, settings, t, work):  # type: ignore[no-untyped-def]
         for i in range(n):
             w = word_at(s, t, i)
             values = s.gv[_gv(s, settings, w, work)]
-            for j in range(s.count[w]):
+            for j in range(s.held[w]):
                 total += values[j]
     slot = _gv(s, settings, t, work)
     for j in range(k):
@@ -257,7 +257,7 @@ def _all_matter(s, settings, t, c, work):  # type: ignore[no-untyped-def]
 @inner
 def _keep_cv(s, settings, t, work, row):  # type: ignore[no-untyped-def]
     slot = cv(s, settings, t, work)
-    for j in range(s.count[t]):
+    for j in range(s.held[t]):
         work[row, j] = s.cv[slot, j]
 
 
@@ -291,7 +291,7 @@ def recognise(s, settings, codes, i, local, work):  # type: ignore[no-untyped-de
         if d > 0:
             _keep_cv(s, settings, words[d], work, 3 + N + d)
     best, best_depth, most = 0.0, 1, 0.0
-    for j in range(s.count[single]):
+    for j in range(s.held[single]):
         c = s.category[s.first[single] + j]
         value = work[3, j]
         total = value
@@ -345,7 +345,7 @@ def _sum_up(s, settings, codes, local, work, sums, found, places):  # type: igno
             continue
         t, taken = recognise(s, settings, codes, i, local, work)
         slot, first = cv(s, settings, t, work), np.int64(s.first[t])
-        for j in range(s.count[t]):
+        for j in range(s.held[t]):
             value = s.cv[slot, j]
             if value > settings.alpha:
                 c = s.category[first + j]
@@ -436,7 +436,7 @@ def _insert(at, words, share, ats, all_words, shares):  # type: ignore[no-untype
 def _explain(s, settings, t, work, category, confidence):  # type: ignore[no-untyped-def]
     """The categories in which a term has the largest cv."""
     slot = cv(s, settings, t, work)
-    for j in range(s.count[t]):
+    for j in range(s.held[t]):
         value = s.cv[slot, j]
         if value <= settings.alpha:
             continue
@@ -614,7 +614,7 @@ def _all_values(s, settings, t, work, out):  # type: ignore[no-untyped-def]
     """fr, lv, sg, sn, gv, cv of a term in every category, those not learned from included."""
     if t == NOBODY:
         return
-    first, k, C = np.int64(s.first[t]), s.count[t], out.shape[1]
+    first, k, C = np.int64(s.first[t]), s.held[t], out.shape[1]
     slot = cv(s, settings, t, work)
     term_values(s, settings, t, work[0], work[1], work[2], s.gv[slot])
     S = 0.0

@@ -45,7 +45,7 @@ class Store(NamedTuple):
     word: NDArray[np.int32]  # an n-gram's last word; of a word: its number in the run
     length: NDArray[np.int8]  # how many words; 0: dead
     first: NDArray[np.int32]  # where its pairs are
-    count: NDArray[np.int16]  # how many pairs
+    held: NDArray[np.int16]  # how many pairs
     uses: NDArray[np.int32]  # n-grams made of it
     missed: NDArray[np.float64]  # how often it may have been seen before it was let in
     # by pair
@@ -83,7 +83,7 @@ BY_TERM = {
     "word": "i4",
     "length": "i1",
     "first": "i4",
-    "count": "i2",
+    "held": "i2",
     "uses": "i4",
     "missed": "f8",
 }
@@ -177,7 +177,7 @@ def _grown(s, need, lines):  # type: ignore[no-untyped-def]
         size *= 2
     table = _rehashed(s, size) if size > s.table.size else s.table
     return Store(
-        _more(s.parent, ids), _more(s.word, ids), _more(s.length, ids), _more(s.first, ids), _more(s.count, ids),
+        _more(s.parent, ids), _more(s.word, ids), _more(s.length, ids), _more(s.first, ids), _more(s.held, ids),
         _more(s.uses, ids), _more(s.missed, ids),
         _more(s.category, pool), _more(s.fr, pool), _more(s.rank, pool), _more(s.term, pool), s.block_free,
         _more(s.order, order), s.list_first, s.list_count, s.list_room, s.list_free,
@@ -301,15 +301,15 @@ def _move(s, p, q, N):  # type: ignore[no-untyped-def]
 @inner
 def _resize(s, t, k, N):  # type: ignore[no-untyped-def]
     """Let the block of term t be of the size that k pairs need."""
-    old, new = _size_of(s.count[t]), _size_of(k)
-    if s.count[t] > 0 and old == new and k > 0:
+    old, new = _size_of(s.held[t]), _size_of(k)
+    if s.held[t] > 0 and old == new and k > 0:
         return
     a, b = np.int64(s.first[t]), np.int64(0)
     if k > 0:
         b = _take(s, new)
-        for j in range(min(k, s.count[t])):
+        for j in range(min(k, s.held[t])):
             _move(s, a + j, b + j, N)
-    if s.count[t] > 0:
+    if s.held[t] > 0:
         _give_back(s, a, old)
     s.first[t] = b
 
@@ -317,7 +317,7 @@ def _resize(s, t, k, N):  # type: ignore[no-untyped-def]
 @inner
 def find_pair(s, t, c):  # type: ignore[no-untyped-def]
     """Where the pair of this term and category is, or NOBODY."""
-    low, high = np.int64(s.first[t]), np.int64(s.first[t]) + s.count[t]
+    low, high = np.int64(s.first[t]), np.int64(s.first[t]) + s.held[t]
     while low < high:
         middle = (low + high) // 2
         found = s.category[middle]
@@ -332,7 +332,7 @@ def find_pair(s, t, c):  # type: ignore[no-untyped-def]
 
 @inner
 def _add_pair(s, t, c, N):  # type: ignore[no-untyped-def]
-    k = s.count[t]
+    k = s.held[t]
     _resize(s, t, k + 1, N)
     first = np.int64(s.first[t])
     p = first + k
@@ -340,7 +340,7 @@ def _add_pair(s, t, c, N):  # type: ignore[no-untyped-def]
         _move(s, p - 1, p, N)
         p -= 1
     s.category[p], s.fr[p], s.term[p] = c, 0.0, t
-    s.count[t] = k + 1
+    s.held[t] = k + 1
     s.n[PAIRS] += 1
     _append(s, c * N + s.length[t] - 1, p)
     return p
@@ -354,12 +354,12 @@ def _drop_pair(s, p, N):  # type: ignore[no-untyped-def]
     settle(s, p, N)
     s.list_count[list_of(s, p, N)] -= 1
     s.n[PAIRS] -= 1
-    last = np.int64(s.first[t]) + s.count[t] - 1
+    last = np.int64(s.first[t]) + s.held[t] - 1
     while p < last:
         _move(s, p + 1, p, N)
         p += 1
-    _resize(s, t, s.count[t] - 1, N)
-    s.count[t] -= 1
+    _resize(s, t, s.held[t] - 1, N)
+    s.held[t] -= 1
 
 
 # --- lists
@@ -492,7 +492,7 @@ def new_term(s, parent, word, length):  # type: ignore[no-untyped-def]
         n[IDS] += 1
     n[ALIVE] += 1
     s.parent[t], s.word[t], s.length[t] = parent, word, length
-    s.first[t], s.count[t], s.uses[t], s.missed[t] = 0, 0, 0, s.x[ERROR]
+    s.first[t], s.held[t], s.uses[t], s.missed[t] = 0, 0, 0, s.x[ERROR]
     if length > 1:
         _enter(s, s.table, t)
         s.uses[parent] += 1
@@ -521,7 +521,7 @@ def _free(s, t, local):  # type: ignore[no-untyped-def]
 
 @inner
 def _idle(s, t):  # type: ignore[no-untyped-def]
-    return s.count[t] == 0 and s.uses[t] == 0
+    return s.held[t] == 0 and s.uses[t] == 0
 
 
 @inner
@@ -569,7 +569,7 @@ def subtract(s, t, c, amount, local, N):  # type: ignore[no-untyped-def]
 @inner
 def _upper(s, t):  # type: ignore[no-untyped-def]
     total = s.missed[t]
-    for p in range(s.first[t], s.first[t] + s.count[t]):
+    for p in range(s.first[t], s.first[t] + s.held[t]):
         total += s.fr[p]
     return total
 
@@ -577,8 +577,8 @@ def _upper(s, t):  # type: ignore[no-untyped-def]
 @inner
 def _evict(s, t, local, N):  # type: ignore[no-untyped-def]
     s.x[ERROR] = max(s.x[ERROR], _upper(s, t))
-    while s.count[t] > 0:
-        _drop_pair(s, np.int64(s.first[t]) + s.count[t] - 1, N)
+    while s.held[t] > 0:
+        _drop_pair(s, np.int64(s.first[t]) + s.held[t] - 1, N)
     s.n[EVICTED] += 1
     before = s.n[ALIVE]
     _free(s, t, local)
@@ -652,9 +652,9 @@ def prune(s, least, local, N):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def restored(s, category, fr, N):  # type: ignore[no-untyped-def]
-    """Blocks, lists and table anew, from terms whose `count` is set and their pairs in the order of the terms."""
-    count = s.count.copy()
-    s.count[:] = 0
+    """Blocks, lists and table anew, from terms whose `held` is set and their pairs in the order of the terms."""
+    count = s.held.copy()
+    s.held[:] = 0
     p = 0
     for t in range(s.n[IDS]):
         if s.length[t] > 1:

@@ -30,7 +30,7 @@ its first document on, until all were taken back.
 ...                     ("refund please", "refund"), ("is my card lost", "lost")]:
 ...     model.learn_one(text, label)
 >>> model.classify("my card").round(4).tolist()
-[1.8301, 0.0]
+[1.8291, 0.0]
 >>> [reason[:2] for reason in model.peek("a lost card?")[1]]
 [['lost', 1.0], ['card', 1.0]]
 """
@@ -57,7 +57,7 @@ OTHERS = "[others]"  # PySS3's category of documents that have no label
 UNKNOWN = "[unknown]"
 REST, SENTENCES, PARAGRAPHS = "(rest)", "(sentences)", "(paragraphs)"
 SLOTS = 1 << 13  # of the cache of values
-TERM_ARRAYS = ("parent", "word", "length", "count", "missed")
+TERM_ARRAYS = ("parent", "word", "length", "held", "missed")
 
 
 class SS3Predictions:
@@ -69,15 +69,22 @@ class SS3Predictions:
     def __init__(
         self, model: "SS3Classifier", steps: "SS3Steps", known: NDArray[np.int64], answers: kernel.Answers
     ) -> None:
-        self.values = answers.p
+        self._p, self._known = answers.p, known
         self.confidences = answers.cv
-        self.known = known
         self._answers = answers
         self._classes = model.classes
         self._multilabel = model.multilabel
         self._words = steps.words
         self._codes = steps._codes
         self._starts = [steps._placed[row][0] for row in steps._predicted]
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        return self._p
+
+    @property
+    def known(self) -> NDArray[np.int64]:
+        return self._known
 
     def memo(self, i: int) -> bytes:
         return self.values[i, : self.known[i]].tobytes()
@@ -347,7 +354,9 @@ class SS3Classifier:
             float(self.sigma), float(self.lam), float(self.rho), float(self.alpha),
             0.5 ** (1.0 / self.half_life) if self.half_life is not None else 1.0,
             CONFIDENCES[self.confidence], SIGNIFICANCES[self.significance],
-            *(OPERATORS[operator] for operator in self.operators),
+            OPERATORS[self.operators[0]],
+            OPERATORS[self.operators[1]],
+            OPERATORS[self.operators[2]],
             self.n_grams, self.max_terms, int(self.compatibility == "pyss3"),
         )  # fmt: skip
         if hasattr(self, "_store"):
@@ -375,7 +384,7 @@ class SS3Classifier:
 
     def state(self) -> State:
         store, ids = self._store, int(self._store.n[counts.IDS])
-        length, count = store.length[:ids], store.count[:ids].astype(np.int64)
+        length, count = store.length[:ids], store.held[:ids].astype(np.int64)
         where = np.repeat(store.first[:ids] - (np.cumsum(count) - count), count) + np.arange(count.sum())
         C = len(self.classes)
         arrays: dict[str, NDArray[Any]] = {
@@ -384,7 +393,7 @@ class SS3Classifier:
             "parent": store.parent[:ids],
             "word": np.where(length == 1, 0, store.word[:ids]),
             "length": length,
-            "count": store.count[:ids],
+            "held": store.held[:ids],
             "missed": store.missed[:ids] if store.x[counts.ERROR] > 0.0 else np.zeros(0),
             "category": store.category[where],
             "fr": store.fr[where],
@@ -412,7 +421,7 @@ class SS3Classifier:
     def _stored(self, arrays: dict[str, NDArray[Any]], document: dict[str, Any], C: int) -> counts.Store:
         store = counts.widen(counts.empty(self.half_life is not None), max(C, 1), self.n_grams, SLOTS)
         T = len(arrays["length"])
-        fits = len(arrays["category"]) == len(arrays["fr"]) == int(arrays["count"].sum())
+        fits = len(arrays["category"]) == len(arrays["fr"]) == int(arrays["held"].sum())
         if not fits or len(arrays["docs"]) != C or len(arrays["floor"]) != C * self.n_grams:
             raise ValueError("the arrays do not fit one another")
         alive = int(np.count_nonzero(arrays["length"]))
@@ -428,9 +437,9 @@ class SS3Classifier:
         store.n[counts.SINCE_PRUNING] = document["since_pruning"]
         store.n[counts.IDS], store.n[counts.ALIVE] = T, alive
         store = store._replace(table=table, **terms)
-        return counts.restored(
-            store, arrays["category"].astype(np.int64), arrays["fr"].astype(np.float64), self.n_grams
-        )
+        category, fr = arrays["category"].astype(np.int64), arrays["fr"].astype(np.float64)
+        made: counts.Store = counts.restored(store, category, fr, self.n_grams)
+        return made
 
     # --- as a classifier
 
@@ -465,7 +474,8 @@ class SS3Classifier:
 
     def classify(self, text: str) -> NDArray[np.float64]:
         """(C,) confidences: not probabilities, and not bounded by 1."""
-        return self._predict([text]).confidences[0]
+        confidences: NDArray[np.float64] = self._predict([text]).confidences[0]
+        return confidences
 
     def predict_proba_one(self, x: str) -> dict[str, float]:
         return dict(zip(self.classes, self._predict([x]).values[0].tolist(), strict=True))
@@ -498,8 +508,8 @@ class SS3Classifier:
         return int(self._store.n[counts.EVICTED])
 
     @property
-    def bytes(self) -> int:
-        """What the counts take in memory, the room kept for more included, the names of words not."""
+    def memory(self) -> int:
+        """Bytes that the counts take in memory, the room kept for more included, the names of words not."""
         kept = (*counts.POOLS, *counts.BY_LIST, "table")
         return sum(getattr(self._store, name).nbytes for name in kept if name != "log")
 

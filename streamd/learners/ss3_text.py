@@ -142,10 +142,14 @@ def _kind(name: str, word: str | None) -> _Kind:
     ends = r"""[(),;:?!="/.|<>\[\]#]"""
     if name == "numbers":
         numbers = "|".join(pattern.pattern for pattern, _ in _NUMBERS)
-        return _Kind(_prepare_numbers, word or rf"(?:[^\W\d]+|{numbers})+", ends, _normalise_numbers)
+        return _Kind(
+            _prepare_numbers, word if word is not None else rf"(?:[^\W\d]+|{numbers})+", ends, _normalise_numbers
+        )
     letters = f"(?:(?![{_IDEOGRAPHS}])[\\w{_marks()}])+"
     pattern = rf"[{_IDEOGRAPHS}]|{letters}(?:['’]{letters})*"
-    return _Kind(str, word or pattern, ends + "|[。、，．！？；：（）「」]", _normalise_unicode)
+    return _Kind(
+        str, word if word is not None else pattern, ends + "|[。、，．！？；：（）「」]", _normalise_unicode
+    )
 
 
 class Tokeniser:
@@ -264,11 +268,11 @@ class Pyss3Tokeniser:
 
     def __init__(self, delimiters: Delimiters | None = None) -> None:
         delimiters = delimiters or Delimiters()
-        self._paragraph = re.compile(f"({delimiters.paragraph})")
-        self._sentence = re.compile(f"({delimiters.sentence})")
+        self._paragraph = re.compile(f"({_compiled('paragraph', delimiters.paragraph).pattern})")
+        self._sentence = re.compile(f"({_compiled('sentence', delimiters.sentence).pattern})")
         self._space = re.compile(r"\s")
-        word = delimiters.word or r"\w+(?:'\w+)?"
-        self._word = re.compile(word)
+        word = delimiters.word if delimiters.word is not None else r"\w+(?:'\w+)?"
+        self._word = _compiled("word", word)
         self._kept = re.compile(f"({word})")
         self._learned = re.compile(rf"{word}|[^\s]+")
 
