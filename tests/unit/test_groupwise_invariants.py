@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamd.kernels import groupwise as kernel
 from streamd.learners.groupwise import GroupwiseClassifier, GroupwiseRegressor, metas
-from streamd.learners.groupwise.coverage import bound as misses_bound
+from streamd.learners.groupwise.intervals import bound as misses_bound
 from streamd.learners.groupwise.view import GroupsView, groups_view
 from streamd.snapshot import digest
 from tests.unit.groupwise_data import live

@@ -22,7 +22,7 @@ class GroupwiseRegressor(Groupwise):
     oracle: "ridge" or "vaw" (squared), "quantile" (pinball), or {river = ...}; lam: ridge; eta: AdaGrad's rate.
     meta, accounting, experts, play, floor: see `metas`.
     clip: hold models' predictions within the range.
-    coverage: of the intervals, see `coverage`; 0 for none.
+    coverage: of the intervals, see `intervals`; 0 for none.
     standardise, limit: numbers to mean 0 and deviation 1, held within `limit`; intercept: a column of ones.
     max_features: columns; further features share one by hash, counted in `index.hashed`.
     max_groups, max_awake: see `groups`. seed: for sampled play.

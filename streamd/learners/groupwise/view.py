@@ -12,7 +12,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamd.kernels import groupwise as kernel
-from streamd.learners.groupwise import coverage, metas
+from streamd.learners.groupwise import intervals, metas
 from streamd.learners.groupwise.model import Groupwise
 
 LEVEL = 0.05  # of the interval on the difference to the single model
@@ -164,7 +164,7 @@ def _group(
     loss, own = _times(mean("loss"), unit), _times(mean("own"), unit)
     single = _times(mean("everyone"), unit) if learner.groups.everyone else None
     low, high = _harm(kept) if single is not None and n >= ENOUGH else (None, None)
-    misses_bound = coverage.bound(kept["bets"], wealth) if learner.coverage else 0.0
+    misses_bound = intervals.bound(kept["bets"], wealth) if learner.coverage else 0.0
     found = []
     if expert.nearest > expert.nearest_bound * (1 + 1e-9) + 1e-6:
         found.append("regret above its bound: a wrong range, labels that come late, or a bug")

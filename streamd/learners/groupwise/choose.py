@@ -1,0 +1,391 @@
+"""Task choose: a path through a declared graph, nearly as cheap on every group as that group's best path.
+
+The combinatorial case of Acharya et al. 2023. Each group has a follow-the-perturbed-leader oracle (Kalai, Vempala
+2005, https://doi.org/10.1016/j.jcss.2004.10.016): with s the costs its labelled events had, edge by edge, it takes
+the cheapest path of s + u, each u uniform on [0, sqrt(R A (t + 1) / D)], t its labelled events, R the longest
+path's cost, A the sum of all edges' and D twice the longest path's edges. One of the awake groups' paths is drawn
+with AdaNormalHedge's weights; their accounting is expected, of costs divided by the longest path's.
+
+With one group this is the bare oracle. Per group the regret to its best path is at most
+
+    3 sqrt(D R A (T + 1))  (its oracle, in expectation)  +  longest path's cost x sqrt(3 C ln(B / q))  (the meta)
+
+All draws are of (seed, number of the event, group, edge): none depends on a generator's position.
+
+>>> model = GroupwiseChooser({"bus": ["home", "work"], "walk": ["home", "park"], "path": ["park", "work"]},
+...                          source="home", sink="work", groups=["rain?"], highest=10.0)
+>>> for day in range(400):
+...     rain = {"rain": 1.0} if day % 2 else {}
+...     steps = model.steps()
+...     row = steps.row({"day": 1.0, **rain})
+...     steps.observe(row)
+...     steps.predict(row)
+...     steps.learn(row, {"bus": 4.0, "walk": 8.0 if rain else 1.0, "path": 1.0}, 0)
+...     _ = steps.execute()
+>>> [model.path(model.peek(x)[0]) for x in ({"day": 1.0, "rain": 1.0},)]
+[['bus']]
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from streamd.errors import BadRecord, StateError
+from streamd.kernels import groupwise as kernel
+from streamd.learners import Why
+from streamd.learners.features import HEAVIEST, FeatureTypes, check_number
+from streamd.learners.groupwise import metas
+from streamd.learners.groupwise.groups import Groups, Members
+from streamd.learners.groupwise.model import require
+from streamd.learners.groupwise.paths import Graph
+from streamd.snapshot import State
+
+KEPT = ("mass", "n", "cost", "own", "everyone")  # of a group, costs summed in units of the longest path
+
+
+class Drawn(NamedTuple):
+    """A prediction. path: (m,) of 0 and 1; paths: (n, m), those of the awake groups; p: (n,) their weights."""
+
+    path: NDArray[np.uint8]
+    paths: NDArray[np.uint8]
+    p: NDArray[np.float64]
+    groups: Sequence[int]  # identities
+    names: Sequence[str]
+
+    def memo(self) -> bytes:
+        """Path, paths, then p and the groups' identities."""
+        return (
+            self.path.tobytes()
+            + self.paths.tobytes()
+            + self.p.tobytes()
+            + np.array(self.groups, np.int64).tobytes()
+        )
+
+
+class ChooserPredictions:
+    """The predictions of one run; see `streamd.learners.Predictions`. values: (n, m), 1 for a path's edges."""
+
+    def __init__(self, drawn: Sequence[Drawn], edges: int) -> None:
+        self._drawn, self._edges = drawn, edges
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        return np.array([one.path for one in self._drawn], np.float64).reshape(len(self._drawn), self._edges)
+
+    @property
+    def known(self) -> NDArray[np.int64]:
+        return np.full(len(self._drawn), self._edges, np.int64)
+
+    def memo(self, i: int) -> bytes:
+        return self._drawn[i].memo()
+
+    def why(self, i: int) -> Why:
+        """[group, its weight, 1.0 if its own path is the one played], heaviest first."""
+        one = self._drawn[i]
+        order = np.argsort(-one.p, kind="stable").tolist()
+        return [[one.names[g], float(one.p[g]), float(np.array_equal(one.paths[g], one.path))] for g in order]
+
+
+class ChooserSteps:
+    """One run; see `streamd.learners.Steps`. A label is {edge: cost}, one cost for every edge."""
+
+    def __init__(self, model: "GroupwiseChooser") -> None:
+        self._model = model
+        self._rows: list[tuple[dict[str, Any], Members]] = []
+        self._drawn: list[Drawn] = []
+
+    def row(self, x: Any, tags: Sequence[str] = ()) -> int:
+        present = self._model.types.check(x)
+        self._rows.append((present, self._model.groups.members(present, tags)))
+        return len(self._rows) - 1
+
+    def predict(self, row: int) -> None:
+        self._drawn.append(self._model.draw(self._rows[row][1]))
+
+    def observe(self, row: int) -> None:
+        present, members = self._rows[row]
+        self._model.types.observe(present)
+        self._model.observe(members)
+
+    def learn(self, row: int, y: Any, seen: int | bytes = b"", weight: float = 1.0) -> None:
+        """weight: of the displayed costs; 0 teaches nothing."""
+        if not 0.0 <= weight <= HEAVIEST:
+            raise BadRecord(f"the label's weight is not within 0 and {HEAVIEST:g}")
+        drawn, costs = self._seen(seen), self._model.costs(y, weight > 0.0)
+        if weight > 0.0:
+            self._model.learn(self._rows[row][1], drawn, costs, weight, 1.0)
+
+    def correct(self, row: int, old: Any, new: Any, seen: int | bytes = b"") -> None:
+        """Costs are sums: the old label's are taken out of them, and out of R and C, exactly."""
+        drawn = self._seen(seen)
+        before, after = self._model.costs(old, False), self._model.costs(new, True)
+        self._model.learn(self._rows[row][1], drawn, before, 1.0, -1.0)
+        self._model.learn(self._rows[row][1], drawn, after, 1.0, 1.0)
+
+    def execute(self) -> ChooserPredictions:
+        return ChooserPredictions(self._drawn, len(self._model.classes))
+
+    def _seen(self, seen: int | bytes) -> Drawn | None:
+        if isinstance(seen, int):
+            return self._drawn[seen]
+        return self._model.read(seen) if seen else None
+
+
+class ChooserGroupView(Struct, frozen=True):
+    """One group, costs summed in the label's units.
+
+    best: the cheapest single path in hindsight; regret: cost - best.
+    regret_bound: the bound of the module's docstring; R, C, bound: of the meta, in longest paths.
+    """
+
+    name: str
+    labels: int
+    cost: float
+    everyone: float
+    own: float
+    best: float
+    regret: float
+    regret_bound: float
+    R: float
+    C: float
+    bound: float
+
+
+class GroupwiseChooser:
+    """edges: name -> [tail, head]; source, sink: nodes; highest: what an edge may cost, the least being 0 (a label
+    beyond is counted in `clipped` and learned as the nearer end). groups, everyone, prior, floor, max_groups,
+    max_awake, seed: as for `GroupwiseRegressor`. All raise ConfigError with the key when they do not fit.
+    """
+
+    def __init__(
+        self,
+        edges: dict[str, list[str]],
+        source: str,
+        sink: str,
+        highest: float = 1.0,
+        groups: list[str] | dict[str, str] | None = None,
+        everyone: bool = True,
+        prior: dict[str, float] | None = None,
+        floor: float = 1e-6,
+        max_features: int = 1 << 18,
+        max_features_per_event: int = 1000,
+        max_groups: int = 256,
+        max_awake: int = 64,
+        seed: int = 0,
+    ) -> None:
+        require(0.0 < highest < 1e100, "highest", "must be above 0")
+        require(0.0 <= floor <= 1.0, "floor", "must be within 0 and 1")
+        require(0 <= seed < 1 << 63, "seed", "must be within 0 and 2^63")
+        self.graph = Graph(edges, source, sink)
+        self.highest, self.floor, self.seed = highest, floor, seed
+        self.groups = Groups(groups if groups is not None else [], prior or {}, everyone, max_groups, max_awake)
+        self.types = FeatureTypes(max_features, max_features_per_event)
+        self.reset()
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The edges, in the order of a prediction's columns."""
+        return self.graph.names
+
+    @property
+    def unit(self) -> float:
+        """What the longest path can cost."""
+        return self.graph.longest * self.highest
+
+    def reset(self) -> None:
+        """Forget what was learned, born groups too."""
+        self.groups.clear()
+        self.clipped = self.born = 0
+        self._totals = np.zeros(len(kernel.TOTALS))
+        self._spent = np.zeros((0, len(self.classes)))  # per slot and edge: the costs of its labelled events
+        self._E = np.zeros((0, 1, 1, 2))
+        self._table = np.zeros((0, len(KEPT)))
+        for slot, name in enumerate(self.groups.fixed):
+            self._bear(slot, self.groups.mass(name))
+
+    def steps(self) -> ChooserSteps:
+        return ChooserSteps(self)
+
+    def peek(self, x: Any, tags: Sequence[str] = ()) -> tuple[NDArray[np.float64], Why]:
+        steps = self.steps()
+        steps.predict(steps.row(x, tags))
+        predictions = steps.execute()
+        return predictions.values[0], predictions.why(0)
+
+    def path(self, values: NDArray[np.float64]) -> list[str]:
+        """The names of the edges of a prediction, in the order declared."""
+        return [name for name, on in zip(self.classes, values.tolist(), strict=True) if on]
+
+    def probabilities(self, memo: bytes) -> NDArray[np.float64]:
+        return self.read(memo).path.astype(np.float64)
+
+    def read(self, memo: bytes) -> Drawn:
+        """Raises StateError for a memo that is none of this learner's."""
+        m = len(self.classes)
+        n, rest = divmod(len(memo) - m, m + 16)
+        if rest or n < 0:
+            raise StateError("a memo of this length is none of this learner's")
+        bits = np.frombuffer(memo, np.uint8, m + n * m)
+        p = np.frombuffer(memo, np.float64, n, m + n * m)
+        ids = np.frombuffer(memo, np.int64, n, m + n * m + 8 * n).tolist()
+        return Drawn(bits[:m], bits[m:].reshape(n, m), p, ids, ())
+
+    def costs(self, y: Any, counted: bool) -> NDArray[np.float64]:
+        """(m,) a label's costs within [0, highest]. Raises BadRecord unless every edge has one."""
+        if not isinstance(y, Mapping) or len(y) != len(self.classes):
+            raise BadRecord("label: not the costs of all edges")
+        given = []
+        for name in self.classes:
+            if name not in y:
+                raise BadRecord(f"label: no cost of the edge {name}")
+            given.append(check_number(f"label of {name}", y[name]))
+        costs = np.array(given)
+        held = np.clip(costs, 0.0, self.highest)
+        self.clipped += counted and not np.array_equal(costs, held)
+        return np.asarray(held)
+
+    # --- what steps do
+
+    def draw(self, members: Members) -> Drawn:
+        """Changes nothing. With nobody awake: every group's path, all of one weight; without any, the first."""
+        slots = self.groups.awake(members)
+        awake = slots or list(range(len(self.groups.names)))
+        paths = [self._leader(slot) for slot in awake] or [self.graph.cheapest(np.zeros(len(self.classes)))]
+        p = self._weights(slots) if slots else np.full(len(paths), 1.0 / len(paths))
+        left = float(draws(self.seed, int(self._totals[0]), 0, 1)[0])
+        g = min(int(np.searchsorted(np.cumsum(p), left, side="right")), len(p) - 1)
+        ids = [self.groups.ids[slot] for slot in slots]
+        names = [self.groups.names[slot] for slot in slots]
+        kept = np.array(paths, np.uint8)[: len(slots)].reshape(len(slots), len(self.classes))
+        return Drawn(paths[g], kept, p[: len(slots)], ids, names)
+
+    def observe(self, members: Members) -> None:
+        for birth in self.groups.observe(members):
+            self.born += 1
+            self._bear(birth.slot, birth.mass)
+        self._totals[0] += 1.0
+
+    def learn(
+        self, members: Members, drawn: Drawn | None, costs: NDArray[np.float64], weight: float, sign: float
+    ) -> None:
+        """Count a label in (sign 1) or out (-1)."""
+        if drawn is not None and len(drawn.groups):
+            self._judge(drawn, costs, weight, sign)
+        slots = self.groups.awake(members)
+        self._spent[slots] += sign * costs
+
+    def _judge(self, drawn: Drawn, costs: NDArray[np.float64], weight: float, sign: float) -> None:
+        losses = drawn.paths @ costs / self.unit
+        played = Graph.cost(drawn.path, costs) / self.unit
+        expected = float(drawn.p @ losses)
+        for slot, loss in zip(self.groups.held(drawn.groups), losses.tolist(), strict=True):
+            if slot < 0:
+                continue
+            R, C = self._E[slot, 0, 0]
+            self._E[slot, 0, 0] = R + sign * (expected - loss), max(C + sign * abs(expected - loss), 0.0)
+            single = losses[0] if self.groups.everyone else 0.0
+            self._table[slot, 1:] += sign * np.array([1.0, weight * played, weight * loss, weight * single])
+            self._totals[kernel.TOTALS.index("floored")] += sign * self.floor * self._table[slot, 0]
+        self._totals[1] += sign
+
+    def _leader(self, slot: int) -> NDArray[np.uint8]:
+        m, longest = len(self.classes), self.graph.longest
+        t = float(self._table[slot, 1])
+        reach = math.sqrt(self.unit * m * self.highest * (t + 1.0) / (2.0 * longest))
+        u = draws(self.seed, int(self._totals[0]), self.groups.ids[slot], m)
+        return self.graph.cheapest(self._spent[slot] + reach * u)
+
+    def _weights(self, slots: Sequence[int]) -> NDArray[np.float64]:
+        a = np.array([kernel.exponent(*self._E[slot, 0, 0].tolist()) for slot in slots])
+        top = float(a.max())
+        if top == -math.inf:
+            p = self._table[slots, 0].copy()
+        else:
+            rest = [kernel.remainder(*self._E[slot, 0, 0].tolist()) for slot in slots]
+            p = np.exp(a - top) * np.where(a > -math.inf, rest, 0.0) + 2.0 * self.floor * math.exp(-top)
+            p = p * self._table[slots, 0]
+        return np.asarray(p / p.sum())
+
+    def _bear(self, slot: int, mass: float) -> None:
+        if slot == len(self._spent):
+            self._spent = np.vstack([self._spent, np.zeros((1, len(self.classes)))])
+            self._E = np.concatenate([self._E, np.zeros((1, 1, 1, 2))])
+            self._table = np.vstack([self._table, np.zeros((1, len(KEPT)))])
+        elif (C := float(self._E[slot, 0, 0, 1])) > 0.0:
+            self._totals[kernel.TOTALS.index("retired")] += 1.5 * self._table[slot, 0] * (1.0 + math.log1p(C))
+        self._spent[slot], self._E[slot], self._table[slot] = 0.0, 0.0, 0.0
+        self._table[slot, 0] = mass
+        self._totals[kernel.TOTALS.index("mass")] += mass
+
+    # --- what it shows, what it keeps
+
+    def view(self) -> list[ChooserGroupView]:
+        """All groups, in the order of their slots."""
+        bounds = metas.bounds("anh", "own", self._E, self._table[:, 0], self._totals)[:, 0, 0]
+        return [self._group(slot, float(bounds[slot])) for slot in range(len(self.groups.names))]
+
+    def _group(self, slot: int, bound: float) -> ChooserGroupView:
+        _, n, cost, own, everyone = (self._table[slot] * [1.0, 1.0, *[self.unit] * 3]).tolist()
+        best = Graph.cost(self.graph.cheapest(self._spent[slot]), self._spent[slot])
+        m, longest = len(self.classes), self.graph.longest
+        leader = 3.0 * math.sqrt(2.0 * longest * self.unit * m * self.highest * (n + 1.0))
+        R, C = self._E[slot, 0, 0].tolist()
+        return ChooserGroupView(
+            name=self.groups.names[slot],
+            labels=int(n),
+            cost=cost,
+            everyone=everyone,
+            own=own,
+            best=best,
+            regret=cost - best,
+            regret_bound=leader + self.unit * bound,
+            R=R,
+            C=C,
+            bound=bound,
+        )
+
+    def state(self) -> State:
+        groups = self.groups.state()
+        arrays = {f"groups.{name}": array for name, array in groups.arrays.items()}
+        arrays |= {"spent": self._spent, "E": self._E, "table": self._table, "totals": self._totals}
+        document = {
+            "edges": list(self.classes),
+            "clipped": self.clipped,
+            "born": self.born,
+            "types": self.types.document(),
+            "groups": groups.document,
+        }
+        return State(arrays, document)
+
+    def restore(self, state: State) -> None:
+        arrays, document = state
+        try:
+            if list(document["edges"]) != list(self.classes):
+                raise StateError("the state is of a graph with other edges")
+            self.groups.restore(arrays["groups.names"], arrays["groups.seen"], document["groups"])
+            self.types.restore([(name, kind) for name, kind in document["types"]])
+            self.clipped, self.born = int(document["clipped"]), int(document["born"])
+            self._spent, self._E = arrays["spent"].copy(), arrays["E"].copy()
+            self._table, self._totals = arrays["table"].copy(), arrays["totals"].copy()
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(f"this is not the state of a groupwise chooser: {error}") from None
+        slots = len(self.groups.names)
+        if self._spent.shape != (slots, len(self.classes)) or self._E.shape != (slots, 1, 1, 2):
+            raise StateError(f"costs of shape {self._spent.shape} for {slots} groups")
+
+
+def draws(seed: int, event: int, group: int, n: int) -> NDArray[np.float64]:
+    """(n,) numbers in [0, 1) of seed, event and group: splitmix64 (Steele, Lea, Flood 2014) over a counter."""
+    mask = (1 << 64) - 1
+    with np.errstate(over="ignore"):
+        h = np.arange(n, dtype=np.uint64)
+        for part in (group & mask, event & mask, seed & mask):
+            h = h + np.uint64(0x9E3779B97F4A7C15) + np.uint64(part)
+            h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            h = h ^ (h >> np.uint64(31))
+    return (h >> np.uint64(11)).astype(np.float64) * 2.0**-53
