@@ -25,6 +25,7 @@ from streamd import wiring
 from streamd.cli.topics import create
 from streamd.config import Config
 from streamd.demo import sample
+from tests.bench import recovery
 from tests.bench.rounds import Timed
 from tests.bench.running import PIPELINE
 from tests.servers import kafka, redis
@@ -273,3 +274,18 @@ def feeder(group: Group, rate: float, seconds: float) -> Process:
         "seconds": seconds,
     }
     return begin(group, "feeder", [sys.executable, "-m", "tests.bench.kafka_feeder", json.dumps(given)])
+
+
+def heavy(megabytes: int) -> Iterator[tuple[str, bytes]]:
+    """Events of 1,000 bytes that wait for labels that never come: so much state."""
+    for event in recovery.heavy(megabytes * 1_000_000 // recovery.EVENT):
+        yield event.key.decode(), event.value
+
+
+def pending(events: int) -> str:
+    """The configuration that lets so many events wait."""
+    return f"""
+        [pipeline.{PIPELINE}.pending]
+        max_events = {events}
+        max_bytes = "1GB"
+    """
