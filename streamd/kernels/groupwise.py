@@ -740,7 +740,7 @@ def _score(awake, op, y, weight, sign, buffer, heads, table, taus, modes, params
 
 @njit(**LEAN)
 def _cover(awake, here, n, offset, known, y, sign, kind, buffer, table, loss, alpha):  # type: ignore[no-untyped-def]
-    """Krichevsky-Trofimov betting on the miss, one bettor per group: see `streamd.learners.groupwise.coverage`."""
+    """Krichevsky-Trofimov betting on the miss, a bettor per group: see `streamd.learners.groupwise.intervals`."""
     if loss == SQUARED:
         distance = abs(y - buffer[offset])
     elif loss == PINBALL:
