@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamd.errors import BadRecord, ConfigError, StateError
+from streamd.learners import groupwise
 from streamd.learners.groupwise import choose, predicates
 from streamd.learners.groupwise.choose import Drawn, GroupwiseChooser
 from streamd.learners.groupwise.paths import Graph
@@ -44,7 +45,7 @@ def lived(model: GroupwiseChooser, events: Any) -> list[bytes]:
     return memos
 
 
-@pytest.mark.parametrize("module", [choose, predicates])
+@pytest.mark.parametrize("module", [groupwise, choose, predicates])
 def test_the_examples_in_the_docstrings(module: Any) -> None:
     assert doctest.testmod(module).failed == 0
 

@@ -21,7 +21,8 @@ AdaGrad; or river models. Memory per group and d columns: 8 (d^2 + d + 3) bytes 
 groups with "pairs", and a constant.
 
 >>> model = GroupwiseRegressor(range=(0.0, 100.0), groups=["smoker=*", "age<30"], experts="pairs")
->>> for age in range(20, 60):
+>>> for i in range(80):
+...     age = 20 + 17 * i % 41
 ...     for smoker in ("yes", "no"):
 ...         steps = model.steps()
 ...         row = steps.row({"age": float(age), "smoker": smoker})
@@ -31,7 +32,7 @@ groups with "pairs", and a constant.
 ...         _ = steps.execute()
 >>> value, why = model.peek({"age": 25.0, "smoker": "yes"})
 >>> round(float(value[0])), [name for name, weight, predicted in why]
-(53, ['smoker=yes', 'age<30', 'everyone'])
+(52, ['everyone', 'smoker=yes', 'age<30'])
 """
 
 from streamd.learners.groupwise.classify import GroupwiseClassifier
