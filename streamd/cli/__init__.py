@@ -11,8 +11,10 @@ from typing import NoReturn
 import typer
 
 from streamd import __version__
+from streamd.cli.active import active
 from streamd.cli.check import check
 from streamd.cli.demo import demo
+from streamd.cli.groupwise import groupwise
 from streamd.cli.init import init
 from streamd.cli.run import run
 from streamd.cli.send import send
@@ -29,6 +31,8 @@ app = typer.Typer(
 )
 for verb in (run, check, init, send, tail, status, demo):
     app.command()(verb)
+app.add_typer(active, name="active")
+app.add_typer(groupwise, name="groupwise")
 app.add_typer(topics)
 
 

@@ -17,6 +17,7 @@ What the query stage does, in order of the stream:
                   groups    the groups awake, for budgets by group
               for query in asker.expire(now): outcomes of failure, if a pool asks for them
               decision = asker.decide(candidate)       # pure: ask, utility, threshold, p_ask
+              own = asker.own_label(candidate, decision) # (class, weight) to learn at once, with "self_labelling"
               query = asker.apply(candidate, decision) # None, or what the query record is written from
     label     for query in asker.expire(now): the same
               answer = asker.answer(id, label or None, now, annotator, learner.classes, confidence)

@@ -33,6 +33,7 @@ from streamd.querying.draws import Keyed
 from streamd.querying.equitable import Equitable
 from streamd.querying.estimates import Estimates, Quality
 from streamd.querying.queries import ANSWERED, EXPIRED, PENDING, Queries, Query
+from streamd.querying.self_labelling import SelfLabelling
 from streamd.snapshot import State, merge, split
 
 HEAVIEST = 1e6  # of a label's weight: what learners take
@@ -115,14 +116,17 @@ class Asker:
 
     def decide(self, candidate: Candidate) -> Decision:
         """Whether to ask for the label of this event. Pure. An event already asked for is not asked for again."""
-        if self.queries.find(candidate.event) is not None:
+        if candidate.event in self.queries.pending or candidate.event in self.queries.closed:
             return Decision(False, REFUSED, candidate.utility, math.inf, 0.0)
         draws = self._keyed.of(candidate.event)
         chance = self.rho * self.budget.share
         drawn = draws.uniform("slice") < chance
-        if self.discount and (nearby := self.queries.nearby(candidate.near)):
+        if candidate.near and self.discount and (nearby := self.queries.nearby(candidate.near)):
             candidate = candidate._replace(utility=candidate.utility / (1 + self.discount * nearby))
-        own, branch, utility, threshold, p_ask, _ = self.strategy.decide(candidate, draws)
+        decision = self.strategy.decide(candidate, draws)
+        own, branch, utility, threshold, p_ask, _ = decision
+        if not drawn and p_ask == 1.0:
+            return decision
         return Decision(own, branch, utility, threshold, p_ask + (1 - p_ask) * chance, drawn)
 
     def apply(self, candidate: Candidate, decision: Decision, proposed: str = "") -> Query | None:
@@ -130,9 +134,10 @@ class Asker:
 
         proposed: the label to be confirmed with yes or no, "" to ask for the label itself.
         """
-        self._now = max(self._now, candidate.now)
+        if candidate.now > self._now:
+            self._now = candidate.now
         payer = self.strategy.apply(candidate, decision)
-        if not decision.ask:
+        if not (decision.own or decision.drawn):
             return None
         price = self._price()
         if not decision.own:
@@ -158,6 +163,12 @@ class Asker:
         for _ in range(self.answers):
             self._assign(query)
         return query
+
+    def own_label(self, candidate: Candidate, decision: Decision) -> tuple[int, float] | None:
+        """The class to be learned without asking, and its weight: self-labelling. Pure; before `apply`."""
+        if isinstance(self.strategy, SelfLabelling):
+            return self.strategy.own_label(candidate, decision)
+        return None
 
     # --- an answer
 

@@ -85,8 +85,10 @@ class Auto(Strategy):
 
     def moved(self, candidate: Candidate, decision: Decision) -> None:
         self._history.add(decision.utility)
-        self._pending += decision.ask
-        self._alarmed = max(0, self._alarmed - 1)
+        if decision.own or decision.drawn:
+            self._pending += 1
+        if self._alarmed:
+            self._alarmed -= 1
 
     def closed(self) -> None:
         self._pending = max(0, self._pending - 1)

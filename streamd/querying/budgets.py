@@ -31,6 +31,7 @@ HOUR = 3_600_000  # milliseconds
 class TokenBucket:
     """per_event: labels per event, b. per_hour: labels per hour of event time, divided over `partitions`.
 
+    share: labels per event, as given, or what the income per hour and the price come to at the pace of late.
     capacity: labels that can be saved up, 1 or more. start: labels there at the beginning,
     half the capacity by default.
     price: what a label costs; the pool's mean where annotators are paid, and budgets are money.
@@ -63,13 +64,10 @@ class TokenBucket:
         self._price = round(price * UNIT)
         self._now: int | None = None
         self._gap = 0.0  # milliseconds between events, a mean over about the last thousand
+        self.share = 0.0
+        self._share()
         self.seen = 0
         self.spent = 0  # parts of a label, refunds taken off
-
-    @property
-    def share(self) -> float:
-        """Labels per event: as given, or what the income per hour and the price come to at the pace of late."""
-        return min(1.0, (self.per_event + self._per_ms * self._gap / UNIT) / self.price)
 
     @property
     def level(self) -> float:
@@ -83,6 +81,7 @@ class TokenBucket:
     @price.setter
     def price(self, price: float) -> None:
         self._price = min(max(round(price * UNIT), 1), self._cap)
+        self._share()
 
     def left(self, candidate: Candidate) -> bool:
         return self._next(candidate) >= self._price
@@ -94,15 +93,14 @@ class TokenBucket:
         return self._next(candidate) > self._cap
 
     def apply(self, candidate: Candidate, asked: bool) -> int:
-        self._level = self._next(candidate)
-        now = candidate.now if self._now is None else max(self._now, candidate.now)
+        level = self._next(candidate)
         self.seen += 1
-        if self._now is not None:
-            self._gap += (now - self._now - self._gap) / min(self.seen - 1, 1000)
-        self._now = now
+        if self._per_ms:
+            self._pace(candidate.now)
         if asked:
-            self._spend(self._price)
-        self._level = min(self._level, self._cap)
+            level -= self._price
+            self.spent += self._price
+        self._level = level if level < self._cap else self._cap
         return 0
 
     def debit(self, amount: float = 1.0, payer: int = 0) -> None:
@@ -124,6 +122,7 @@ class TokenBucket:
         self._gap = float(numbers(state, "gap", (1,))[0])
         self._level, self.spent, self.seen, self._price, now, known = kept.tolist()
         self._now = now if known else None
+        self._share()
 
     def _next(self, candidate: Candidate) -> int:
         """The level when this event has brought its share, which it may still spend where the bucket is full."""
@@ -131,6 +130,17 @@ class TokenBucket:
         if self._per_ms and self._now is not None:
             level = min(level + max(0, candidate.now - self._now) * self._per_ms, self._cap)
         return level + self._income
+
+    def _pace(self, now: int) -> None:
+        """Event time has moved on, or not."""
+        if self._now is not None:
+            now = max(self._now, now)
+            self._gap += (now - self._now - self._gap) / min(self.seen - 1, 1000)
+        self._now = now
+        self._share()
+
+    def _share(self) -> None:
+        self.share = min(1.0, (self.per_event + self._per_ms * self._gap / UNIT) / self.price)
 
     def _spend(self, parts: int) -> None:
         self._level -= parts

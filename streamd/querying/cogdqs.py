@@ -6,6 +6,7 @@ half the budget stays unspent, unless `force_full_budget` lets it see those even
 """
 
 import math
+from collections.abc import Sequence
 
 from streamd.querying.decision import REFUSED, RULE, Candidate, Decision, Draws, Strategy
 from streamd.querying.neighbours import Cognitive
@@ -41,6 +42,15 @@ class CogDQS(Strategy):
         if candidate.x is not None:
             self.memory.add(candidate.x)
         return payer
+
+    def taught(self, p: Sequence[float], label: int, decision: Decision) -> float:
+        return self.strategy.taught(p, label, decision)
+
+    def closed(self) -> None:
+        self.strategy.closed()
+
+    def alarm(self) -> None:
+        self.strategy.alarm()
 
     def _dense(self, candidate: Candidate) -> bool:
         return candidate.x is None or self.memory.density(candidate.x) >= self.density_threshold

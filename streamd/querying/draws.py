@@ -23,12 +23,14 @@ class Keyed:
     """The generator of one shard."""
 
     def __init__(self, seed: int, shard: str) -> None:
-        self._key = hashlib.blake2b(f"{seed}/{shard}".encode(), digest_size=32).digest()
+        key = hashlib.blake2b(f"{seed}/{shard}".encode(), digest_size=32).digest()
+        self._keyed = hashlib.blake2b(digest_size=8, key=key)  # to be copied: half the price of a new one
 
     def of(self, event: str) -> "EventDraws":
         """The numbers of one event."""
-        digest = hashlib.blake2b(event.encode("utf-8", "surrogatepass"), digest_size=8, key=self._key).digest()
-        return EventDraws(int.from_bytes(digest, "little"))
+        keyed = self._keyed.copy()
+        keyed.update(event.encode("utf-8", "surrogatepass"))
+        return EventDraws(int.from_bytes(keyed.digest(), "little"))
 
 
 class EventDraws:
@@ -41,7 +43,10 @@ class EventDraws:
 
     def uniform(self, purpose: str) -> float:
         """In [0, 1), of 53 bits."""
-        return _mixed(self._base ^ _salt(purpose)) / 9007199254740992.0
+        z = ((self._base ^ _salt(purpose)) + GOLDEN) & MASK
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+        return ((z ^ (z >> 31)) >> 11) * 2.0**-53
 
     def normal(self, purpose: str) -> float:
         """Of mean 0 and deviation 1, by Box and Muller."""
@@ -61,10 +66,3 @@ class EventDraws:
 @lru_cache(maxsize=1024)
 def _salt(purpose: str) -> int:
     return int.from_bytes(hashlib.blake2b(purpose.encode(), digest_size=8).digest(), "little")
-
-
-def _mixed(z: int) -> int:
-    z = (z + GOLDEN) & MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-    return (z ^ (z >> 31)) >> 11

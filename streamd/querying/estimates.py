@@ -43,19 +43,20 @@ class Estimates:
 
     def __init__(self, fading: float = 1.0) -> None:
         self.fading = fading
-        self._sums = np.zeros(9)  # n, x; w, w x, w w; drawn n, x, x x; answers
+        self._sums = [0.0] * 9  # n, x; w, w x, w w; drawn n, x, x x; answers
 
     def add(self, value: float, p_ask: float, drawn: bool) -> None:
         """A judged prediction. p_ask, above 0, as decided; drawn: it fell into the random slice."""
         if not (value == value and p_ask > 0):
             return
         w = 1.0 / p_ask
-        new = np.array([1.0, value, w, w * value, w * w, drawn, drawn * value, drawn * value * value, 1.0])
-        self._sums[:8] *= self.fading
-        self._sums += new
+        new = (1.0, value, w, w * value, w * w, drawn, drawn * value, drawn * value * value)
+        answers = self._sums[8] + 1.0
+        self._sums = [kept * self.fading + more for kept, more in zip(self._sums, new, strict=False)]
+        self._sums.append(answers)
 
     def view(self) -> Quality:
-        n, x, w, wx, ww, drawn, dx, dxx, answers = self._sums.tolist()
+        n, x, w, wx, ww, drawn, dx, dxx, answers = self._sums
         nan = float("nan")
         holdout = dx / drawn if drawn else nan
         spread = max(0.0, dxx / drawn - holdout * holdout) / (drawn - 1) if drawn > 1 else nan
@@ -70,7 +71,7 @@ class Estimates:
         )
 
     def state(self) -> State:
-        return State({"sums": self._sums}, {})
+        return State({"sums": np.array(self._sums)}, {})
 
     def restore(self, state: State) -> None:
-        self._sums = numbers(state, "sums", (9,))
+        self._sums = numbers(state, "sums", (9,)).tolist()

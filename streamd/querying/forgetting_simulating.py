@@ -97,6 +97,12 @@ class ForgettingSimulating(Strategy):
             self._labelled.append((at, x, label))
         return self.strategy.taught(p, label, decision)
 
+    def closed(self) -> None:
+        self.strategy.closed()
+
+    def alarm(self) -> None:
+        self.strategy.alarm()
+
     def _worth(self, x: Floats, draws: Draws) -> float:
         oldest = self._t + self.delay - self.w_train
         kept = [(z, label) for at, z, label in self._labelled if at >= oldest]

@@ -61,6 +61,10 @@ class SelfLabelling(Strategy):
     def alarm(self) -> None:
         """Drift: what the model believes is not to be trusted."""
         self._credit = 0.0
+        self.strategy.alarm()
+
+    def closed(self) -> None:
+        self.strategy.closed()
 
     def state(self) -> State:
         own = State({"credit": np.array([self._credit])}, {})

@@ -126,7 +126,7 @@ def simulate(
             learned += _arrive(model, asker, now, *coming.popleft()[1:])
         p = model.predict(x)
         tally.add(y, model.classes[int(np.argmax(p))] if p else None, learned)
-        if (query := _ask(asker, sketch, event, x, p, now)) is not None:
+        if (query := _ask(asker, sketch, model, event, x, p, now)) is not None:
             luck = draws.of(event)
             if luck.uniform("silent") >= silent:
                 coming.append((i + delay, query, x, _told(y, labels, noise, luck.uniform("noise"))))
@@ -137,7 +137,9 @@ def simulate(
     return _result(len(rows), learned, ahead, tally, asker)
 
 
-def _ask(asker: Asker, sketch: Sketch | None, event: str, x: Any, p: list[float], now: int) -> str | None:
+def _ask(
+    asker: Asker, sketch: Sketch | None, model: Model, event: str, x: Any, p: list[float], now: int
+) -> str | None:
     """Decide, and apply the decision. Returns the event if its label is asked for."""
     if sketch is None:
         candidate = Candidate(event, worth(p), now, p)
@@ -145,7 +147,10 @@ def _ask(asker: Asker, sketch: Sketch | None, event: str, x: Any, p: list[float]
         vector = sketch.vector(x)
         candidate = Candidate(event, worth(p), now, p, vector, sketch.near(vector))
         sketch.observe(x)
-    return event if asker.apply(candidate, asker.decide(candidate)) is not None else None
+    decision = asker.decide(candidate)
+    if (own := asker.own_label(candidate, decision)) is not None:
+        model.learn(x, model.classes[own[0]], own[1])
+    return event if asker.apply(candidate, decision) is not None else None
 
 
 def _arrive(model: Model, asker: Asker, now: int, event: str, x: Any, y: str) -> int:

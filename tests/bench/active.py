@@ -1,0 +1,200 @@
+"""Decisions per second of each strategy, and the full loop (predict, decide, learn what was asked for).
+
+    python -m tests.bench.active [--events 20000] [--rounds 3]
+
+The loop runs `linear` as the daemon does: runs of 500 events predicted in one call, each decided on, the labels
+asked for learned in the next run; and once event by event. Peers are measured in the same rounds where they are
+installed: scikit-activeml (VariableUncertainty over GaussianNB, its fastest pair; `--peer-events` of them, it is
+slow), river's EntropySampler over LogisticRegression, Vowpal Wabbit's active learning in Python.
+"""
+
+import argparse
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from river import active, linear_model, preprocessing
+from river.datasets import synth
+
+from streamd.kernels import linear, querying
+from streamd.learners.linear import LinearClassifier
+from streamd.querying import Asker, Candidate, Keyed, registry, strategy
+from streamd.querying.budgets import TokenBucket
+from streamd.querying.utilities import worth
+from tests.bench.rounds import Contestant, Timed, Watch, interleaved, print_table, speed
+
+BUDGET = 0.1
+RUN = 500  # events
+Row = tuple[dict[str, float], str]
+
+
+def candidates(n: int) -> list[Candidate]:
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet([0.5, 0.5], n).tolist()
+    x = rng.normal(size=(n, 32))
+    return [Candidate(f"event-{i}", worth(row), i, row, x[i]) for i, row in enumerate(p)]
+
+
+# --- decisions
+
+
+def deciding(name: str, events: Sequence[Candidate]) -> Timed:
+    """The strategy alone, the hash of the event's id included."""
+    made, keyed = strategy(name, TokenBucket(BUDGET)), Keyed(0, "bench")
+    watch = Watch()
+    for event in events:
+        decision = made.decide(event, keyed.of(event.event))
+        made.apply(event, decision)
+        if decision.ask:
+            made.closed()
+    return watch.read()
+
+
+def asking(events: Sequence[Candidate]) -> Timed:
+    """`auto` with everything around it: slice, queries, an answer for each, quality, drift."""
+    made = Asker(strategy("auto", TokenBucket(BUDGET)), Keyed(0, "bench"), wait=1 << 50)
+    watch = Watch()
+    for event in events:
+        if made.apply(event, made.decide(event)) is not None:
+            made.answer(event.event, "a", event.now, classes=("a", "b"))
+    return watch.read()
+
+
+# --- the full loop
+
+
+def stream(n: int) -> list[Row]:
+    return [
+        ({str(name): float(value) for name, value in x.items()}, str(y)) for x, y in islice(synth.SEA(seed=1), n)
+    ]
+
+
+def streamd_runs(rows: Sequence[Row], run: int) -> Timed:
+    learner = LinearClassifier()
+    made = Asker(strategy("auto", TokenBucket(BUDGET)), Keyed(0, "bench"), wait=1 << 50)
+    asked: list[int] = []
+    watch = Watch()
+    for start in range(0, len(rows), run):
+        steps = learner.steps()
+        for i in asked:
+            answer = made.answer(str(i), rows[i][1], start, classes=learner.classes)
+            assert isinstance(answer.label, str)
+            row = steps.row(rows[i][0])
+            steps.predict(row)
+            steps.learn(row, answer.label, 0, answer.weight)
+        first = len(asked)
+        asked = []
+        batch = rows[start : start + run]
+        for x, _ in batch:
+            row = steps.row(x)
+            steps.predict(row)
+            steps.observe(row)
+        predictions = steps.execute()
+        values, known = predictions.values.tolist(), predictions.known.tolist()
+        for j in range(len(batch)):
+            p = values[first + j][: known[first + j]]
+            candidate = Candidate(str(start + j), worth(p), start + j, p)
+            if made.apply(candidate, made.decide(candidate)) is not None:
+                asked.append(start + j)
+    return watch.read()
+
+
+def river_entropy(rows: Sequence[Row]) -> Timed:
+    base = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    sampler = active.EntropySampler(base, seed=1)
+    for x, y in rows[:200]:  # cold it asks nothing
+        sampler.learn_one(x, y == "True")
+    watch = Watch()
+    for x, y in rows:
+        _, ask = sampler.predict_one(x)
+        if ask:
+            sampler.learn_one(x, y == "True")
+    return watch.read()
+
+
+def scikit_activeml(rows: Sequence[Row], repeated: float) -> Timed:
+    """repeated: how many times as long the whole stream would take."""
+    from skactiveml.classifier import SklearnClassifier
+    from skactiveml.stream import VariableUncertainty
+    from sklearn.naive_bayes import GaussianNB
+
+    X = np.array([list(x.values()) for x, _ in rows])
+    y = np.array([int(label == "True") for _, label in rows])
+    model = SklearnClassifier(GaussianNB(), classes=[0, 1])
+    asker = VariableUncertainty(budget=BUDGET)
+    model.partial_fit(X[:10], y[:10])
+    watch = Watch()
+    for i in range(len(X)):
+        event = X[i : i + 1]
+        chosen = asker.query(event, model)
+        asker.update(event, chosen)
+        if len(chosen):
+            model.partial_fit(event, y[i : i + 1])
+    timed = watch.read()
+    return Timed(timed.seconds * repeated, timed.cpu * repeated)
+
+
+def vowpal_wabbit(rows: Sequence[Row]) -> Timed:
+    from vowpalwabbit import Workspace
+
+    model = Workspace("--active --simulation --mellowness 0.01 --quiet --loss_function logistic")
+    lines = ["1" if y == "True" else "-1" for _, y in rows]
+    watch = Watch()
+    for (x, _), y in zip(rows, lines, strict=True):
+        model.learn(f"{y} | " + " ".join(f"{name}:{value:.6g}" for name, value in x.items()))
+    timed = watch.read()
+    model.finish()
+    return timed
+
+
+def loops(rows: list[Row], peer_events: int) -> dict[str, Contestant]:
+    found: dict[str, Contestant] = {
+        f"streamd, auto over linear, runs of {RUN}": partial(streamd_runs, rows, RUN),
+        "streamd, the same, event by event": partial(streamd_runs, rows, 1),
+        "river, EntropySampler over LogisticRegression": partial(river_entropy, rows),
+    }
+    if _installed("skactiveml"):
+        part = rows[:peer_events]
+        found["scikit-activeml, VariableUncertainty over GaussianNB"] = partial(
+            scikit_activeml, part, len(rows) / len(part)
+        )
+    if _installed("vowpalwabbit"):
+        found["Vowpal Wabbit, --active --simulation"] = partial(vowpal_wabbit, rows)
+    return found
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def show(title: str, runs: Any, events: int) -> None:
+    first = next(iter(runs.values()))
+    rows = []
+    for name, timed in runs.items():
+        times = np.median([t.cpu / f.cpu for t, f in zip(timed, first, strict=True)])
+        rows.append((name, *speed(timed, events), f"{times:.2f}"))
+    print_table(title, ("", "events/s", "µs of processor", "of the first's"), rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--peer-events", type=int, default=1_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args(arguments)
+    linear.load()
+    querying.load()
+    events = candidates(given.events)
+    decided: dict[str, Callable[[], Timed]] = {"auto, the whole loop around it": partial(asking, events)}
+    decided |= {name: partial(deciding, name, events) for name in registry()}
+    show("\ndecisions", interleaved(decided, given.rounds), given.events)
+    show(
+        "\nfull loop, SEA", interleaved(loops(stream(given.events), given.peer_events), given.rounds), given.events
+    )
+
+
+if __name__ == "__main__":
+    main()
