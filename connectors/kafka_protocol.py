@@ -87,8 +87,8 @@ def to_chunk(headers: Iterable[tuple[str, bytes]], value: bytes | None, where: s
 class Assembler:
     """Puts the entries `after < sequence <= through` together from the chunks of a journal partition.
 
-    through: None for all that follow. Chunks of earlier entries are skipped; after them each chunk must be the one that follows. Raises StateError
-    at the first that is not.
+    through: None for all that follow. Chunks of earlier entries are skipped; after them each chunk must be the one
+    that follows. Raises StateError at the first that is not.
     """
 
     def __init__(self, where: str, after: int, through: int | None) -> None:
