@@ -24,8 +24,6 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from streamd.querying.alarm import Alarm
 from streamd.querying.annotators import Annotators, Standing
 from streamd.querying.decision import REFUSED, Candidate, Decision, Strategy
@@ -279,7 +277,7 @@ class Asker:
         if not isinstance(label, str):
             return self.strategy.taught(query.p, 0, query.decision)
         number = classes.index(label) if label in classes else len(classes)
-        right = float(bool(query.p) and int(np.argmax(query.p)) == number)
+        right = float(bool(query.p) and query.p.index(max(query.p)) == number)
         self.estimates.add(right, query.p_ask, query.drawn)
         if isinstance(self.budget, Equitable):
             self.budget.judged(query.groups, 1.0 - right)
@@ -292,6 +290,8 @@ class Asker:
 
     def _consensus(self, query: Query, classes: Sequence[str]) -> tuple[str | float, float]:
         values = list(query.said.values())
+        if len(values) == 1 and self.annotators is None:
+            return values[0], 1.0
         if not all(isinstance(value, str) for value in values):
             return statistics.median(float(value) for value in values), 1.0
         said = {name: str(value) for name, value in query.said.items()}
