@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from streamd import snapshot
-from streamd.errors import Transient
+from streamd.errors import StateError, Transient
 from streamd.ports import Store, TopicInfo
 from streamd.restore import Identity
 from streamd.shard import Committed
@@ -44,7 +44,7 @@ class Job(Struct, frozen=True):
 
 
 class Written(Struct, frozen=True):
-    """The outcome of a job. view is None when the store was away, and `reason` says why."""
+    """The outcome of a job. view is None when the store was away or lost it, and `reason` says why."""
 
     partition: int
     name: str
@@ -135,7 +135,7 @@ class SnapshotWriter:
             oldest = self._forget(job.identity.name, job.state.sequence)
             digest = manifest.digest
             view = SnapshotView(manifest.sequence, size, time.time(), job.pause, time.monotonic() - began)
-        except Transient as error:
+        except (Transient, StateError) as error:  # what a store loses costs recovery time, never the process
             reason = str(error)
         cost = job.pause + time.monotonic() - began
         return Written(job.partition, job.identity.name, view, digest, oldest, cost, reason)
@@ -146,6 +146,8 @@ class SnapshotWriter:
         for info in kept[self.policy.keep :]:
             if info.sequence < own:
                 self._store.delete(name, info.sequence)
+        if not kept:
+            raise StateError(f"snapshot {own} of {name}: lost by the store as soon as it was written")
         raw, _ = self._store.load(name, kept[: self.policy.keep][-1].sequence)
         return snapshot.read_manifest(raw).journal_offset
 

@@ -171,6 +171,28 @@ class FaultyStore:
         self._store.close()
 
 
+class EmptiedStore(FaultyStore):
+    """A real store that somebody empties after every call of one method."""
+
+    def __init__(self, store: Store, after: str) -> None:
+        super().__init__(store, lambda what: False)
+        self._after = after
+
+    def put(self, shard: str, sequence: int, manifest: bytes, chunks: Iterable[bytes]) -> None:
+        super().put(shard, sequence, manifest, chunks)
+        self._empty("put", shard)
+
+    def list(self, shard: str) -> Sequence[SnapshotInfo]:
+        found = super().list(shard)
+        self._empty("list", shard)
+        return found
+
+    def _empty(self, what: str, shard: str) -> None:
+        if what == self._after:
+            for info in self._store.list(shard):
+                self._store.delete(shard, info.sequence)
+
+
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, bytes]]:
     """What an untroubled run predicts on the first 300 events."""
@@ -292,6 +314,19 @@ def test_without_its_store_the_daemon_goes_on_and_the_journal_brings_it_back(
     config = settings(tmp_path)
     fill(config, 0, 150)
     first = run(config, store=FaultyStore(wiring.store(config), lambda what: what != "list"))
+    assert first.shards[0].snapshot is None
+    fill(config, 150, 300)
+    run(config)
+    assert predictions(config) == expected
+
+
+@pytest.mark.parametrize("when", ["put", "list"])
+def test_a_store_that_loses_all_it_is_given_costs_time_not_progress(
+    tmp_path: Path, expected: Predictions, when: str
+) -> None:
+    config = settings(tmp_path)
+    fill(config, 0, 150)
+    first = run(config, store=EmptiedStore(wiring.store(config), after=when))
     assert first.shards[0].snapshot is None
     fill(config, 150, 300)
     run(config)
