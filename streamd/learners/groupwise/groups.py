@@ -73,6 +73,7 @@ class Groups:
 
     def clear(self) -> None:
         """Back to the declared groups, all counts 0."""
+        self.changes = 0  # births: what `awake` says of an event holds until the next
         self.names: list[str] = []
         self.slots: dict[str, int] = {}
         self.ids: list[int] = []  # slot -> the identity of its name
@@ -178,6 +179,7 @@ class Groups:
             self.names.append(name)
             self.seen.append(seen)
             self.ids.append(0)
+        self.changes += 1
         self.names[slot] = name
         self.ids[slot] = identity(name)
         self.slots[name] = self._held[self.ids[slot]] = slot

@@ -23,8 +23,8 @@ class GroupwiseRegressor(Groupwise):
     meta, accounting, experts, play, floor: see `metas`.
     clip: hold models' predictions within the range.
     coverage: of the intervals, see `intervals`; 0 for none.
-    standardise, limit: numbers to mean 0 and deviation 1, as far as known at the time, held within `limit`; where a
-        feature's scale is known beforehand, or drifts, scale it before and say false. intercept: a column of ones.
+    standardise, limit: numbers to mean 0 and deviation 1, as far as known at the time, held within `limit`; where
+        a feature's scale is known beforehand, or drifts, scale it before and say false. intercept: a column of 1.
     max_features: columns; further features share one by hash, counted in `index.hashed`.
     max_groups, max_awake: see `groups`. seed: for sampled play.
     All raise ConfigError with the key when they do not fit.

@@ -87,7 +87,7 @@ class GroupwiseSteps:
         self._groups = model.groups
         self._rows = Rows(model.index)
         self._members: list[Members] = []
-        self._row_members: list[int] = []  # a row the user knows -> its members
+        self._slots: dict[int, tuple[int, list[int]]] = {}  # row -> its awake groups, as of so many births
         self._awake = array("q")
         self._ops = array("q")
         self._labels = array("d")
@@ -103,8 +103,7 @@ class GroupwiseSteps:
         return row
 
     def predict(self, row: int) -> None:
-        members = self._members[row]
-        slots, known = self._groups.awake(members), self._model.numbers()
+        slots, known = self._awake_now(row), self._model.numbers()
         ids = [self._groups.ids[slot] for slot in slots]
         names = [self._groups.names[slot] for slot in slots]
         seat = Seat(self._size, self._model.length(len(slots), known), known, ids, names)
@@ -159,7 +158,11 @@ class GroupwiseSteps:
         return GroupwisePredictions(self._model, self._seats, buffer)
 
     def _awake_now(self, row: int) -> list[int]:
-        return self._groups.awake(self._members[row])
+        at, slots = self._slots.get(row, (-1, []))
+        if at != self._groups.changes:
+            slots = self._groups.awake(self._members[row])
+            self._slots[row] = self._groups.changes, slots
+        return slots
 
     def _seat(self, seen: int | bytes) -> Seat:
         if isinstance(seen, int):
