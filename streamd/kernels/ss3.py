@@ -34,11 +34,13 @@ from streamd.kernels.ss3_counts import (
     evict,
     find_pair,
     inner,
+    making,
     new_term,
     prune,
     refresh,
     reserve,
     restored,
+    short,
     subtract,
     widen,
 )  # fmt: skip
@@ -105,7 +107,7 @@ def local_value(s, settings, p, L):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _spread(lv, C):  # type: ignore[no-untyped-def]
+def _spread(lv, C, scratch):  # type: ignore[no-untyped-def]
     """PySS3's median and deviation of the C local values of a term, those not in `lv` being 0."""
     found = 0
     for v in lv:
@@ -117,11 +119,37 @@ def _spread(lv, C):  # type: ignore[no-untyped-def]
     middle = C // 2 if C % 2 else C // 2 - 1
     M = 0.0
     if middle >= absent:
-        M = np.sort(lv)[lv.size - found + middle - absent]
+        M = _smallest(lv, lv.size - found + middle - absent, scratch)
     D = absent * M
     for v in lv:
         D += abs(M - v) if v > 0.0 else 0.0
     return M, D / C
+
+
+@inner
+def _smallest(values, k, scratch):  # type: ignore[no-untyped-def]
+    """The k-th smallest, from 0 (Hoare's selection)."""
+    for i in range(values.size):
+        scratch[i] = values[i]
+    low, high = 0, values.size - 1
+    while low < high:
+        pivot, i, j = scratch[(low + high) // 2], low, high
+        while i <= j:
+            while scratch[i] < pivot:
+                i += 1
+            while scratch[j] > pivot:
+                j -= 1
+            if i <= j:
+                scratch[i], scratch[j] = scratch[j], scratch[i]
+                i += 1
+                j -= 1
+        if k <= j:
+            high = j
+        elif k >= i:
+            low = i
+        else:
+            break
+    return scratch[k]
 
 
 @inner
@@ -133,7 +161,7 @@ def term_values(s, settings, t, lv, sg, sn, gv):  # type: ignore[no-untyped-def]
         L = s.category[first + j] * settings.N + s.length[t] - 1
         lv[j] = local_value(s, settings, first + j, L)
         high += lv[j] > 0.09
-    M, D = _spread(lv[:k], C)
+    M, D = _spread(lv[:k], C, sn)
     lam, silent = settings.lam, False
     if settings.significance == XAI:
         if lam * D <= LEAST_WIDTH:
@@ -207,7 +235,8 @@ def cv(s, settings, t, work):  # type: ignore[no-untyped-def]
     if s.cv_of[slot] == s.n[VERSION]:
         return slot
     if settings.confidence == GV:
-        s.cv[slot, :k] = s.gv[slot, :k]
+        for j in range(k):
+            s.cv[slot, j] = s.gv[slot, j]
         s.cv_of[slot] = s.n[VERSION]
         return slot
     n, N = s.length[t], settings.N
@@ -262,7 +291,7 @@ def _keep_cv(s, settings, t, work, row):  # type: ignore[no-untyped-def]
 
 
 @inner
-def recognise(s, settings, codes, i, local, work):  # type: ignore[no-untyped-def]
+def recognise(s, settings, codes, i, local, work, path):  # type: ignore[no-untyped-def]
     """The term at place i of a row, a known word: (term, how many codes it takes).
 
     For each category, follow its n-grams along the words as far as they go. The largest cv met, m, on ties of the
@@ -273,8 +302,7 @@ def recognise(s, settings, codes, i, local, work):  # type: ignore[no-untyped-de
     N = settings.N
     if N == 1 or (settings.pyss3 == 1 and settings.confidence == GV):  # PySS3 keeps no cv for the latter
         return single, 1
-    path, words = np.empty(N, np.int64), np.empty(N, np.int64)
-    path[0], depth = single, 1
+    path[0], depth, words = single, 1, path[N:]
     while depth < N and i + depth < codes.size:
         code = codes[i + depth]
         if code < 0 or local[code] == NOBODY:
@@ -319,13 +347,15 @@ def _fold(operator, total, part):  # type: ignore[no-untyped-def]
 
 
 @inner
-def _sum_up(s, settings, codes, local, work, sums, found, places):  # type: ignore[no-untyped-def]
+def _sum_up(s, settings, codes, local, work, path, sums, found, places):  # type: ignore[no-untyped-def]
     """The vector of a row into sums[2]; its terms into `found` and `places`. Returns (terms, parts).
 
     sums: (3 + PARTS, C): of the sentence, the paragraph, the document, and of each part in the order of the marks.
     """
     C = sums.shape[1]
-    sums[:3] = 0.0
+    for level in range(3):
+        for c in range(C):
+            sums[level, c] = 0.0
     terms, parts, i = 0, 0, 0
     while i < codes.size:
         code = codes[i]
@@ -343,7 +373,7 @@ def _sum_up(s, settings, codes, local, work, sums, found, places):  # type: igno
         if code < 0 or local[code] == NOBODY:
             i += 1
             continue
-        t, taken = recognise(s, settings, codes, i, local, work)
+        t, taken = recognise(s, settings, codes, i, local, work, path)
         slot, first = cv(s, settings, t, work), np.int64(s.first[t])
         for j in range(s.held[t]):
             value = s.cv[slot, j]
@@ -380,7 +410,7 @@ def most_probable(s):  # type: ignore[no-untyped-def]
     return best
 
 
-@inner
+@making
 def _predict(s, settings, known, default, work, sums, found, places, terms, parts, a, i):  # type: ignore[no-untyped-def]
     total = 0.0
     for c in range(known):
@@ -397,7 +427,7 @@ def _predict(s, settings, known, default, work, sums, found, places, terms, part
     _reasons(s, settings, found, places, terms, best, work, a, i)
 
 
-@inner
+@making
 def _reasons(s, settings, found, places, terms, best, work, a, i):  # type: ignore[no-untyped-def]
     """The terms that count most for the decided category, the same ones taken together."""
     order = np.argsort(found[:terms], kind="mergesort")
@@ -467,7 +497,7 @@ def _forget(s, settings):  # type: ignore[no-untyped-def]
         refresh(s, c, settings.N)
 
 
-@inner
+@making
 def _learn(s, settings, codes, c, weight, local, tips):  # type: ignore[no-untyped-def]
     """Count the words and n-grams of a document in category c. Returns the store."""
     N, bound = settings.N, settings.bound
@@ -486,22 +516,26 @@ def _learn(s, settings, codes, c, weight, local, tips):  # type: ignore[no-untyp
         if width < N:
             tips[width] = NOBODY
         held = min(width + 1, N)
-        s = reserve(s, c, N)
+        if short(s, c, N):
+            s = reserve(s, c, N)
         t = np.int64(local[code])
         if t == NOBODY:
             if s.n[ALIVE] >= bound:
                 s = evict(s, tips, held, np.int64(NOBODY), bound, local, N)
-                s = reserve(s, c, N)
+                if short(s, c, N):
+                    s = reserve(s, c, N)
             t = new_term(s, NOBODY, code, 1)
             local[code] = t
         add(s, t, c, amount, N)
         for d in range(min(width, N - 1), 0, -1):
-            s = reserve(s, c, N)
+            if short(s, c, N):
+                s = reserve(s, c, N)
             g = child(s, tips[d - 1], t)
             if g == NOBODY:
                 if s.n[ALIVE] >= bound:
                     s = evict(s, tips, held, t, bound, local, N)
-                    s = reserve(s, c, N)
+                    if short(s, c, N):
+                        s = reserve(s, c, N)
                 g = new_term(s, tips[d - 1], t, d + 1)
             add(s, g, c, amount, N)
             tips[d] = g
@@ -514,7 +548,7 @@ def _learn(s, settings, codes, c, weight, local, tips):  # type: ignore[no-untyp
     return s
 
 
-@inner
+@making
 def _unlearn(s, settings, codes, c, weight, local, tips):  # type: ignore[no-untyped-def]
     """Take back what `_learn` counted. From the last word to the first, so that nothing goes while in use."""
     N, amount, words = settings.N, weight * s.x[UNIT], 0
@@ -523,7 +557,8 @@ def _unlearn(s, settings, codes, c, weight, local, tips):  # type: ignore[no-unt
             words += codes[i] >= 0
             continue
         words += 1
-        s = reserve(s, c, N)
+        if short(s, c, N):
+            s = reserve(s, c, N)
         tips[0], width = local[codes[i]], 1
         while width < N and i + width < codes.size and codes[i + width] >= 0:
             word = local[codes[i + width]]
@@ -564,7 +599,7 @@ def run(s, settings, start, codes, ops, weights, local, a):  # type: ignore[no-u
     work = np.empty((3 + 2 * settings.N, max(1, s.docs.size)))
     sums = np.empty((3 + PARTS, a.cv.shape[1]))
     found, places = np.empty(longest, np.int64), np.empty((longest, 2), np.int64)
-    tips = np.empty(settings.N, np.int64)
+    tips, path = np.empty(settings.N, np.int64), np.empty(2 * settings.N, np.int64)
     predicted, listed, valued = 0, 0, 0
     for i in range(ops.shape[0]):
         kind, r, what = ops[i, 0], ops[i, 1], ops[i, 2]
@@ -583,7 +618,7 @@ def run(s, settings, start, codes, ops, weights, local, a):  # type: ignore[no-u
             valued += 1
         else:
             row = codes[start[r, 0] : start[r, 1]]
-            terms, parts = _sum_up(s, settings, row, local, work, sums, found, places)
+            terms, parts = _sum_up(s, settings, row, local, work, path, sums, found, places)
             if kind == PREDICT:
                 _predict(s, settings, ops[i, 3], what, work, sums, found, places, terms, parts, a, predicted)
                 predicted += 1

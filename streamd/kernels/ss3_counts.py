@@ -30,8 +30,10 @@ IDS, ALIVE, FREE, POOL, ORDER, VERSION, EVICTED, LOGGED, LIVE, COARSE, SINCE_PRU
 UNIT, ERROR = 0, 1  # places in `x`
 NOBODY = -1
 ROOMS = np.array([1, 2, 3] + [n << e for e in range(1, 15) for n in (2, 3)], np.int64)  # sizes of blocks of pairs
-# Of what is only called by compiled code no wrappers are made: with this many arrays they are most of the work.
-inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Of what only compiled code calls no wrappers are made: with so many arrays they are most of the compiler's work.
+# And what allocates nothing counts no references: there would be two for every array at every call.
+making = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
 GONE = 1e-9  # what may be left of a count that was taken back
 OVERFLOW = 2.0**512
 SHARE = 16  # of the bound goes at a time
@@ -132,7 +134,7 @@ def _longer(array: NDArray[Any], size: int) -> NDArray[Any]:
 # --- growing
 
 
-@inner
+@making
 def _more(array, size):  # type: ignore[no-untyped-def]
     if size == array.size:
         return array
@@ -142,24 +144,33 @@ def _more(array, size):  # type: ignore[no-untyped-def]
 
 
 @inner
-def reserve(s, c, N):  # type: ignore[no-untyped-def]
-    """Room for counting one occurrence: a term, its blocks, its place in a list, its hash entry, its log lines."""
+def _need(s, c, N):  # type: ignore[no-untyped-def]
     need = 4
     for L in range(c * N, c * N + N):
         need = max(need, 2 * s.list_room[L])
-    n = s.n
-    if (
-        n[IDS] < s.parent.size
-        and n[POOL] + 2 * s.docs.size + 2 <= s.fr.size
-        and n[ORDER] + need <= s.order.size
-        and 3 * (n[ALIVE] + 1) <= 2 * s.table.size
-        and 2 * (n[LOGGED] + 2 * N + 2) <= s.log.size
-    ):
-        return s
-    return _grown(s, need, 2 * N + 2)
+    return need
 
 
 @inner
+def short(s, c, N):  # type: ignore[no-untyped-def]
+    """Whether `reserve` must be called before an occurrence is counted in category c."""
+    n = s.n
+    return (
+        n[IDS] == s.parent.size
+        or n[POOL] + 2 * s.docs.size + 2 > s.fr.size
+        or n[ORDER] + _need(s, c, N) > s.order.size
+        or 3 * (n[ALIVE] + 1) > 2 * s.table.size
+        or 2 * (n[LOGGED] + 2 * N + 2) > s.log.size
+    )
+
+
+@making
+def reserve(s, c, N):  # type: ignore[no-untyped-def]
+    """Room for counting one occurrence: a term, its blocks, its place in a list, its hash entry, its log lines."""
+    return _grown(s, _need(s, c, N), 2 * N + 2)
+
+
+@making
 def _grown(s, need, lines):  # type: ignore[no-untyped-def]
     n = s.n
     ids = n[IDS] + n[IDS] // 4 + 64 if n[IDS] == s.parent.size else s.parent.size
@@ -205,7 +216,7 @@ def _hash(parent, word, size):  # type: ignore[no-untyped-def]
     return np.int64(h & np.uint64(size - 1))
 
 
-@inner
+@making
 def _rehashed(s, size):  # type: ignore[no-untyped-def]
     table = np.zeros(size, np.int32)
     for t in range(s.n[IDS]):
@@ -378,7 +389,8 @@ def _append(s, L, p):  # type: ignore[no-untyped-def]
             a = s.n[ORDER]
             s.n[ORDER] += 1 << size
         b = s.list_first[L]
-        s.order[a : a + s.list_count[L]] = s.order[b : b + s.list_count[L]]
+        for i in range(s.list_count[L]):
+            s.order[a + i] = s.order[b + i]
         if s.list_room[L] > 0:
             s.order[b] = s.list_free[size - 1]
             s.list_free[size - 1] = b
@@ -585,7 +597,7 @@ def _evict(s, t, local, N):  # type: ignore[no-untyped-def]
     s.n[EVICTED] += before - s.n[ALIVE] - 1
 
 
-@inner
+@making
 def evict(s, tips, width, t, bound, local, N):  # type: ignore[no-untyped-def]
     """Make room for new terms. tips[:width], t: terms in hand, which stay. `local` forgets the words that go."""
     s = _grown(s, 4, s.n[ALIVE] + 2 * N + 2)
@@ -610,8 +622,9 @@ def evict(s, tips, width, t, bound, local, N):  # type: ignore[no-untyped-def]
 @inner
 def _evict_up_to(s, leaves, upper, limit, most, goal, local, N):  # type: ignore[no-untyped-def]
     """Those below the limit, then those at it in the order of their numbers, until the goal is reached."""
-    below = np.sum(upper < limit)
-    at = most - below
+    at = most
+    for value in upper:
+        at -= value < limit
     for i in range(leaves.size):
         if s.n[ALIVE] <= goal:
             return
@@ -631,7 +644,7 @@ def _hold(s, tips, width, t, by):  # type: ignore[no-untyped-def]
         s.uses[t] += by
 
 
-@inner
+@making
 def prune(s, least, local, N):  # type: ignore[no-untyped-def]
     """Drop all n-grams of two words or more seen at most `least` times in a category; max_fr stays as it was."""
     s = _grown(s, 4, s.n[ALIVE] + 2 * N + 2)
@@ -663,7 +676,8 @@ def restored(s, category, fr, N):  # type: ignore[no-untyped-def]
             _enter(s, s.table, t)
     for t in range(s.n[IDS]):
         for _ in range(count[t]):
-            s = reserve(s, category[p], N)
+            if short(s, category[p], N):
+                s = reserve(s, category[p], N)
             add(s, t, category[p], fr[p], N)
             p += 1
     for c in range(s.docs.size):

@@ -174,7 +174,7 @@ class SS3Steps:
             self._local.append(self._model._ids.get(word, counts.NOBODY))
         return number
 
-    def row(self, x: Any) -> int:
+    def row(self, x: Any, tags: Sequence[str] = ()) -> int:
         self._texts.append(self._model._text(x))
         return len(self._texts) - 1
 
@@ -329,6 +329,7 @@ class SS3Classifier:
         self._tokens = Pyss3Tokeniser(delimiters) if pyss3 else Tokeniser(preprocessing, delimiters)
         self.classes: list[str] = []
         self._places: dict[str, int] = {}
+        kernel.load()  # here, and not with the other kernels, because it takes long and few need it
         self.tune()
         self.reset()
 

@@ -93,7 +93,7 @@ def test_parameters_out_of_range_are_refused() -> None:
     wrong: list[dict[str, Any]] = [
         {"sigma": -1.0}, {"lam": float("nan")}, {"n_grams": 0}, {"significance": "b"}, {"confidence": "c"},
         {"over_terms": "d"}, {"preprocessing": "e"}, {"compatibility": "f"}, {"max_terms": 1}, {"half_life": 0.0},
-        {"max_classes": 0}, {"paragraph": "("}, {"sentence": "(a)"}, {"word": ""}, 
+        {"max_classes": 0}, {"paragraph": "("}, {"sentence": "(a)"}, {"word": ""},
             {"paragraph": "(", "compatibility": "pyss3"}, {"max_characters": 0},
     ]  # fmt: skip
     for parameters in wrong:
