@@ -2,7 +2,7 @@
 
 Each event is predicted (and judged), then decided on; its label, if asked for, comes `delay` events later: flipped
 to another class with probability `noise`, never with probability `silent`. Nothing is learned that was not asked
-for. One event is one second of event time.
+for. Before the first label the guess is the class whose name comes first. One event is one second of event time.
 
 >>> class Majority:
 ...     def __init__(self): self.classes, self.counts = [], {}
@@ -82,10 +82,10 @@ class _Tally:
         self._every = max(1, events // points)
         self._right = self._recent = self._seen = 0
         self._truth: dict[str, int] = {}
-        self._told: dict[str | None, int] = {}
+        self._told: dict[str, int] = {}
         self.curve: list[Point] = []
 
-    def add(self, truth: str, guess: str | None, labels: int) -> None:
+    def add(self, truth: str, guess: str, labels: int) -> None:
         self._seen += 1
         self._right += truth == guess
         self._recent += truth == guess
@@ -125,7 +125,7 @@ def simulate(
         while coming and coming[0][0] <= i:
             learned += _arrive(model, asker, now, *coming.popleft()[1:])
         p = model.predict(x)
-        tally.add(y, model.classes[int(np.argmax(p))] if p else None, learned)
+        tally.add(y, model.classes[int(np.argmax(p))] if p else labels[0], learned)
         if (query := _ask(asker, sketch, model, event, x, p, now)) is not None:
             luck = draws.of(event)
             if luck.uniform("silent") >= silent:
