@@ -20,18 +20,20 @@ class Part:
         self._make = make
         self._engine: Engine | None = None
         self._stopping = threading.Event()
+        self._leaving = False
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def stop(self) -> None:
+    def stop(self, leave: bool) -> None:
+        self._leaving = leave
         self._stopping.set()
         if self._engine is not None:
-            self._engine.stop()
+            self._engine.stop(leave)
 
     def _run(self) -> None:
         try:
             self._engine = self._make(self.sight)  # in its own thread: SQLite's connections belong to one
             if self._stopping.is_set():
-                self._engine.stop()
+                self._engine.stop(self._leaving)
             self._engine.run()
         except BaseException as failure:  # noqa: BLE001  handed over: the process ends with its exit code
             self.failure = failure
@@ -48,10 +50,13 @@ class Daemon:
         for part in self._parts:
             part.thread.start()
 
-    def stop(self) -> None:
-        """Drain all engines within the deadline they share. Raises Transient if one does not make it."""
+    def stop(self, leave: bool = False) -> None:
+        """Drain all engines within the deadline they share. Raises Transient if one does not make it.
+
+        leave: give the seats in the groups up at once (scale-in), instead of keeping them for a restart.
+        """
         for part in self._parts:
-            part.stop()
+            part.stop(leave)
         deadline = time.monotonic() + self._drain
         for part in self._parts:
             part.thread.join(max(0.0, deadline - time.monotonic()))

@@ -9,12 +9,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from msgspec import Struct
 
 from streamd.errors import Transient
 from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, TopicInfo
-from streamd.restore import Identity, Paused, Restored, restore
+from streamd.restore import Identity, Paused, Restored, changed, restore
 from streamd.shard import Shard
 from streamd.sight import Sight
 from streamd.snapshots import Job, Policy, SnapshotWriter
@@ -55,15 +56,18 @@ class Engine:
         self._shards: dict[int, Shard] = {}
         self._waiting: list[int] = []  # assigned, to be restored
         self._aside: dict[int, Shard] = {}  # revoked while clean; good if they come back unmoved
+        self._inputs: dict[int, Mapping[str, TopicInfo]] = {}  # partition -> the topics its state is of
         self._began = time.monotonic()  # the epoch
         self._taken = 0  # records in the epoch
         self._quiet: dict[int, float] = {}  # partition -> when its last record came
         self._stopping = threading.Event()
+        self._leaving = False
 
     # --- from any thread
 
-    def stop(self) -> None:
-        """End the epoch, write snapshots, leave. `run` returns when it is done."""
+    def stop(self, leave: bool = False) -> None:
+        """End the epoch, write snapshots, then `run` returns. leave: give the seat in the group up at once."""
+        self._leaving = leave
         self._stopping.set()
 
     # --- the loop
@@ -114,28 +118,36 @@ class Engine:
         if not self._waiting:
             return
         partition = self._waiting[0]
-        aside = self._aside.pop(partition, None)
-        if aside is not None and aside.sequence == self._log.committed(partition).sequence:
-            shard = aside
-        else:
-            restored = self._restore(partition)
-            if isinstance(restored, Paused):
-                self._log.pause(partition)
-                self._waiting.pop(0)
-                self._sight.paused(partition, restored.reason)
-                return
-            shard = restored.shard
+        shard = self._bring_back(partition)
+        if isinstance(shard, Paused):
+            self._log.pause(partition)
+            self._waiting.pop(0)
+            self._sight.paused(partition, shard.reason)
+            return
         self._log.seek(partition, shard.positions)
         self._waiting.pop(0)
         self._shards[partition] = shard
         self._quiet[partition] = time.monotonic()
         self._sight.running(shard)
 
-    def _restore(self, partition: int) -> Restored | Paused:
+    def _bring_back(self, partition: int) -> Shard | Paused:
+        """The shard that was set aside, if it has not moved since; else one made anew."""
+        aside = self._aside.pop(partition, None)
+        topics = self._log.topics()
+        if reason := changed(self._inputs.get(partition, {}), topics):
+            return Paused(reason)
+        if aside is not None and aside.sequence == self._log.committed(partition).sequence:
+            return aside
+        restored = self._restore(partition, topics)
+        if isinstance(restored, Paused):
+            return restored
+        self._inputs[partition] = {topic: topics[topic] for topic in restored.shard.positions}
+        return restored.shard
+
+    def _restore(self, partition: int, topics: Mapping[str, TopicInfo]) -> Restored | Paused:
         began = time.monotonic()
-        restored = restore(
-            self._log, self._store, self._identity(partition), lambda: self._fresh(partition), self._sight.moved
-        )
+        fresh = partial(self._fresh, partition)
+        restored = restore(self._log, self._store, self._identity(partition), fresh, topics, self._sight.moved)
         if isinstance(restored, Restored):
             self._writer.watch(partition, 0 if restored.snapshot is None else restored.snapshot.sequence)
             self._sight.restored(restored, time.monotonic() - began)
@@ -191,7 +203,7 @@ class Engine:
         """Copy a clean shard's state; the rest happens in the writer's thread."""
         began = time.monotonic()
         state = shard.freeze()
-        inputs: Mapping[str, TopicInfo] = {topic: self._log.topics()[topic] for topic in shard.positions}
+        inputs = self._inputs[shard.partition]
         job = Job(shard.partition, self._identity(shard.partition), inputs, state, time.monotonic() - began)
         self._writer.submit(job)
 
@@ -255,7 +267,7 @@ class Engine:
         """Let go of everything, whatever ended the loop: the snapshots first, for they speak of the log's seat."""
         self._writer.close()
         self._store.close()
-        self._log.close(leave=False)
+        self._log.close(self._leaving)
         self._sight.ended()
 
     # --- small questions

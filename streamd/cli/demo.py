@@ -18,7 +18,7 @@ from rich.live import Live
 from streamd import config as configuration
 from streamd import wiring
 from streamd.cli import log_lines
-from streamd.cli.run import on_signals, watched
+from streamd.cli.run import Stop, on_signals, watched
 from streamd.config import Config
 from streamd.daemon import Daemon
 from streamd.demo import sample, screen
@@ -49,7 +49,7 @@ def demo(
     ] = False,
 ) -> None:
     """Watch the daemon learn from a stream of 48,842 real events. Ctrl-C drains; started again, it goes on."""
-    stop = threading.Event()
+    stop = Stop()
     with on_signals(stop), _alone(folder):
         if fresh:
             _clear(folder)

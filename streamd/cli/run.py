@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from streamd import __version__, wiring
-from streamd.cli import log_lines
+from streamd.cli import log_lines, team
 from streamd.cli.options import ConfigFile, load
-from streamd.config import Config, digest, plain
+from streamd.config import Config, default_path, digest, plain
 from streamd.daemon import Daemon
 from streamd.errors import EXIT_BUG, EXIT_OK, StreamdError
 from streamd.http.server import HttpServer
@@ -31,9 +31,21 @@ def run(
     until_idle: Annotated[
         bool, typer.Option("--until-idle", help="Stop when every record has been processed and committed.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes of one group; worker i listens on the port plus i.")
+    ] = 1,
+    index: Annotated[int | None, typer.Option(hidden=True, min=0)] = None,
 ) -> None:
-    """Run the daemon. It logs JSON lines on stderr; SIGTERM and SIGINT drain it, a second one ends it at once."""
+    """Run the daemon. It logs JSON lines on stderr; SIGTERM and SIGINT drain it, a second one ends it at once.
+
+    SIGUSR1 drains it and gives its place in the consumer group up at once: for scale-in.
+    """
     loaded = load(config)
+    if workers > 1:
+        log_lines.configure(loaded.log_level)
+        raise typer.Exit(team.run(loaded, config or default_path(), workers, until_idle))
+    if index is not None:
+        loaded = team.member(loaded, index)
     if _needs_pinned_hashes(loaded):
         _pin_hashes()
     log_lines.configure(loaded.log_level)
@@ -42,7 +54,7 @@ def run(
 
 def supervise(config: Config, until_idle: bool) -> int:
     """Run the daemon to its end; returns the exit code, having said why in one line."""
-    stop = threading.Event()
+    stop = Stop()
     try:
         with on_signals(stop):
             attend(config, until_idle, stop)
@@ -57,7 +69,13 @@ def supervise(config: Config, until_idle: bool) -> int:
     return EXIT_OK
 
 
-def attend(config: Config, until_idle: bool, stop: threading.Event) -> None:
+class Stop(threading.Event):
+    """Set when the daemon is to drain. leave: and to give its place in the group up."""
+
+    leave = False
+
+
+def attend(config: Config, until_idle: bool, stop: Stop) -> None:
     """Build the daemon, serve it over HTTP, wait for its end, drain it. Raises what ended it, if it failed."""
     daemon = wiring.build(config)
     with watched(config, daemon) as url:
@@ -65,7 +83,7 @@ def attend(config: Config, until_idle: bool, stop: threading.Event) -> None:
         _say(logging.INFO, "started", _about(config, url))
         failure = _wait(daemon, stop, until_idle)
         _say(logging.INFO, "draining", {"within": float(config.worker.drain)})
-        _drain(daemon, failure)
+        _drain(daemon, failure, stop.leave)
 
 
 @contextmanager
@@ -88,13 +106,14 @@ def watched(config: Config, daemon: Daemon) -> Iterator[str]:
 
 
 @contextmanager
-def on_signals(stop: threading.Event) -> Iterator[None]:
-    """The first SIGTERM or SIGINT sets `stop`; the second one has its usual effect."""
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+def on_signals(stop: Stop) -> Iterator[None]:
+    """The first SIGTERM, SIGINT or SIGUSR1 sets `stop`; the second one has its usual effect."""
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
 
     def drain(number: int, _: object) -> None:
         for known in former:
             signal.signal(known, signal.SIG_DFL)
+        stop.leave = number == signal.SIGUSR1
         stop.set()
 
     for number in former:
@@ -116,10 +135,10 @@ def _wait(daemon: Daemon, stop: threading.Event, until_idle: bool) -> BaseExcept
     return None
 
 
-def _drain(daemon: Daemon, failure: BaseException | None) -> None:
+def _drain(daemon: Daemon, failure: BaseException | None, leave: bool) -> None:
     """Stop in order. What failed first is what is raised: a drain that fails after it is its consequence."""
     try:
-        daemon.stop()
+        daemon.stop(leave)
     except StreamdError:
         if failure is None:
             raise

@@ -5,6 +5,7 @@
     /metrics               Prometheus or OpenMetrics, as the scraper asks
     /v1/pipelines          all views as JSON, with the group and the worker that shows them
     /v1/pipelines/{name}   one view
+    /v1/pipelines/{name}/partitions/{partition}   one shard, or 421 if another worker has it
     /                      a page for people
 
 With a token every route but the two health checks needs `Authorization: Bearer TOKEN`, else 401.
@@ -87,12 +88,23 @@ def app(shown: Shown, token: str | None) -> Starlette:
     async def pipelines(request: Request) -> Response:
         return _json(Pipelines(shown.group, shown.worker, shown.views()))
 
-    async def pipeline(request: Request) -> Response:
+    def named(request: Request) -> EngineView:
         name = request.path_params["name"]
         for view in shown.views():
             if view.pipeline == name:
-                return _json(view)
+                return view
         raise HTTPException(404, f"there is no pipeline {name} here")
+
+    async def pipeline(request: Request) -> Response:
+        return _json(named(request))
+
+    async def partition(request: Request) -> Response:
+        number = request.path_params["partition"]
+        for shard in named(request).shards:
+            if shard.partition == number:
+                return _json(shard)
+        refusal = {"error": f"partition {number} is not with this worker", "partition": number, "owner": None}
+        return _json(refusal, 421)
 
     async def home(request: Request) -> Response:
         return page(shown.group, shown.worker, shown.views(), time.time())
@@ -104,6 +116,7 @@ def app(shown: Shown, token: str | None) -> Starlette:
         Route("/metrics", metrics),
         Route("/v1/pipelines", pipelines),
         Route("/v1/pipelines/{name}", pipeline),
+        Route("/v1/pipelines/{name}/partitions/{partition:int}", partition),
     ]
     guard = [] if token is None else [Middleware(Guard, token=token)]
     return Starlette(routes=routes, middleware=guard, exception_handlers={HTTPException: _refuse})

@@ -64,15 +64,19 @@ def measure(folder: Path, events: int) -> list[tuple[int, float, int, int]]:
     fill(chosen, [])
     command = [sys.executable, "-m", "streamd.cli", "run", "--config", str(folder / "streamd.toml")]
     rows = []
+    said = folder / "daemon.log"
     with (
+        said.open("wb") as errors,
         closing(wiring.client(chosen)) as client,
-        subprocess.Popen(command, stderr=subprocess.DEVNULL) as daemon,
+        subprocess.Popen(command, stderr=errors) as daemon,
     ):
         began, sent, told = time.monotonic(), 0, 0
         for part in parts(adult(events, labels=True)):
             fill(chosen, part)
             sent += sum(record.topic == EVENTS for record in part)
-            done = _keep_pace(client, daemon, sent - AHEAD if sent < events else events)
+            if not _keep_pace(client, daemon, sent - AHEAD if sent < events else events):
+                raise RuntimeError(f"the daemon ended with {daemon.returncode}: {said.read_text()[-2000:]}")
+            done = predicted(client)
             if done * ROWS // events > told:
                 told = done * ROWS // events
                 seconds, size = time.monotonic() - began, file(chosen).stat().st_size
@@ -84,13 +88,13 @@ def measure(folder: Path, events: int) -> list[tuple[int, float, int, int]]:
     return rows
 
 
-def _keep_pace(client: LogClient, daemon: "subprocess.Popen[bytes]", least: int) -> int:
-    """Wait until so many events are predicted. Returns how many are."""
-    while (done := predicted(client)) < least:
+def _keep_pace(client: LogClient, daemon: "subprocess.Popen[bytes]", least: int) -> bool:
+    """Wait until so many events are predicted; False if the daemon ends before."""
+    while predicted(client) < least:
         if daemon.poll() is not None:
-            raise RuntimeError(f"the daemon ended with {daemon.returncode}")
+            return False
         time.sleep(PATIENCE)
-    return done
+    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

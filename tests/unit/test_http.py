@@ -134,6 +134,15 @@ def test_pipelines_are_the_views(server: HttpServer) -> None:
     assert every["pipelines"] == [one.json]
 
 
+def test_a_shard_of_another_worker_is_421_with_its_partition(server: HttpServer, shown: Shown) -> None:
+    view = shown.views[0]
+    held = view.shards[0].partition
+    answer = get(server, f"/v1/pipelines/{view.pipeline}/partitions/{held}")
+    assert (answer.status, answer.json["partition"]) == (200, held)
+    answer = get(server, f"/v1/pipelines/{view.pipeline}/partitions/999")
+    assert (answer.status, answer.json["partition"], answer.json["owner"]) == (421, 999, None)
+
+
 def test_what_is_not_there_is_404_with_a_sentence(server: HttpServer) -> None:
     answer = get(server, "/v1/pipelines/nobody")
     assert (answer.status, answer.json) == (404, {"error": "there is no pipeline nobody here"})

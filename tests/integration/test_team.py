@@ -1,0 +1,179 @@
+"""`streamd run --workers`: processes that share the partitions, and somebody who starts the dead ones again."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from streamd import config as configuration
+from streamd import wiring
+from streamd.cli import team
+from streamd.cli.topics import create
+from streamd.config import Config
+from streamd.errors import EXIT_CONFIG
+from streamd.ports import Output
+from tests.servers.fixtures import kafka_broker, valkey_url  # noqa: F401
+
+SETTINGS = """
+group = "{group}"
+[worker]
+name = "w"
+[log]
+kind = "kafka"
+brokers = ["{broker}"]
+session_timeout = "3s"
+[store]
+kind = "redis"
+url = "{redis}"
+[http]
+port = {port}
+[pipeline.p]
+task = "classify"
+events = "{group}-events"
+learner = {{ kind = "linear" }}
+"""
+PATIENCE = 60.0  # seconds
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.05)
+
+
+def free_ports() -> int:
+    """The first of two neighbouring ports that nobody uses."""
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            try:
+                two.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+def ask(port: int, path: str) -> dict[str, object] | None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        found: dict[str, object] = json.loads(connection.getresponse().read())
+    except (OSError, json.JSONDecodeError):
+        return None
+    finally:
+        connection.close()
+    return found
+
+
+def assigned(port: int) -> list[int]:
+    """The partitions that a worker has restored."""
+    found = ask(port, "/readyz")
+    return [] if found is None else found["pipelines"]["p"]["restored"]  # type: ignore[index, return-value]
+
+
+def start(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "streamd.cli", "run", "--config", str(folder / "streamd.toml"), *more]
+    return subprocess.Popen(command, stderr=(folder / "said").open("wb"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, kafka_broker: str, valkey_url: str) -> Config:  # noqa: F811
+    group = f"team-{os.getpid()}-{time.time_ns() % 10**9}"
+    text = SETTINGS.format(group=group, broker=kafka_broker, redis=valkey_url, port=free_ports())
+    (tmp_path / "streamd.toml").write_text(text)
+    return configuration.load(tmp_path / "streamd.toml")
+
+
+@pytest.fixture
+def running(settings: Config, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    client = wiring.client(settings)
+    create(settings, client, partitions=2)
+    client.close()
+    process = start(tmp_path, "--workers", "2")
+    yield process
+    process.kill()
+    process.wait()
+
+
+def send(settings: Config, first: int, last: int) -> None:
+    client = wiring.client(settings)
+    values = [
+        b'{"id":"e%d","features":{"x":%d},"label":"%s"}' % (i, i % 7, b"ab"[i % 2 :][:1])
+        for i in range(first, last)
+    ]
+    client.append(
+        settings.pipeline["p"].events,
+        [Output("", b"k%d" % (first + i), value, int(time.time() * 1000)) for i, value in enumerate(values)],
+    )
+    client.close()
+
+
+def predicted(settings: Config) -> list[str]:
+    client = wiring.client(settings)
+    topic = settings.pipeline["p"].predictions_topic
+    found = [json.loads(r.value or b"")["id"] for p in range(2) for r in client.read(topic, p, 0, 10**6)]
+    client.close()
+    return sorted(found)
+
+
+@pytest.mark.kafka
+@pytest.mark.redis
+def test_two_workers_share_the_partitions_and_a_killed_one_comes_back(
+    settings: Config, running: "subprocess.Popen[bytes]"
+) -> None:
+    ports = (settings.http.port, settings.http.port + 1)
+    until(lambda: sorted(p for port in ports for p in assigned(port)) == [0, 1], "both partitions are restored")
+    until(lambda: all(len(assigned(port)) == 1 for port in ports), "each worker has one")
+    send(settings, 0, 200)
+    (child,) = (p for p in _children(running.pid) if "--index 1" in _command(p))
+    os.kill(child, signal.SIGKILL)
+    send(settings, 200, 400)
+    until(lambda: len(predicted(settings)) >= 400, "everything is predicted")
+    until(lambda: all(len(assigned(port)) == 1 for port in ports), "the killed worker is back with its partition")
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(PATIENCE) == 0
+    assert predicted(settings) == sorted(f"e{i}" for i in range(400))
+
+
+@pytest.mark.kafka
+@pytest.mark.redis
+def test_a_refused_configuration_ends_the_team_with_its_code(settings: Config, tmp_path: Path) -> None:
+    process = start(tmp_path, "--workers", "2")  # the topics do not exist
+    assert process.wait(PATIENCE) == EXIT_CONFIG
+
+
+def test_the_embedded_log_has_one_worker(tmp_path: Path) -> None:
+    text = '[pipeline.p]\ntask = "classify"\nevents = "e"\nlearner = { kind = "linear" }\n'
+    (tmp_path / "streamd.toml").write_text(text)
+    process = start(tmp_path, "--workers", "2")
+    assert process.wait(PATIENCE) == EXIT_CONFIG
+    assert "--workers needs Kafka" in (tmp_path / "said").read_text()
+
+
+def test_each_worker_has_its_own_name_and_port() -> None:
+    text = '[http]\nport = 9000\n[pipeline.p]\ntask = "classify"\nevents = "e"\nlearner = { kind = "linear" }\n'
+    named = configuration.resolve(configuration.parse('[worker]\nname = "w"\n' + text), Path("/"))
+    assert [(team.member(named, i).worker.name, team.member(named, i).http.port) for i in (0, 1)] == [
+        ("w-0", 9000),
+        ("w-1", 9001),
+    ]
+    unnamed = configuration.resolve(configuration.parse(text), Path("/"))
+    assert team.member(unnamed, 2).worker.name == unnamed.worker.name.removesuffix("-0") + "-2"
+
+
+def _children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
