@@ -3,9 +3,9 @@
     python -m tests.bench.active_tuning [--patience 1,2,3,6,20] [--w 300] [--base LR] [--delays 0,100,500,2000]
 
 Six streams, of seeds the quality tables do not use: SEA and hyperplane as there; a fast drifting RBF; `market`,
-where labels repeat and the concept wanders; `season`, overlapping classes with a yearly shift; `switch`, events in blocks
-of like ones and a new concept every 2,500. Each cell is the mean accuracy over streams at 5 %; `regret` is the
-largest loss against random sampling on any stream at any delay: the constants are those that keep it small.
+where labels repeat and the concept wanders; `season`, overlapping classes with a yearly shift; `switch`, events in
+blocks of like ones and a new concept every 2,500. Each cell is the mean accuracy over streams at 5 %; `regret` is
+the largest loss against random sampling on any stream at any delay: the constants are those that keep it small.
 """
 
 import argparse
