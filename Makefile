@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: env demo test bench lint lock clean
+.PHONY: env demo test bench bench-embedded bench-kafka lint lock clean
 
 env: $(VENV)/.ready  ## the environment, as pinned in requirements.lock
 
@@ -20,8 +20,15 @@ demo: env  ## the daemon on the embedded log, learning from a real stream
 test: env  ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-bench: env  ## what it costs, as ratios against peers and limits measured in the same run; a few minutes
+bench: bench-embedded bench-kafka  ## what it costs, as ratios against peers and limits measured in the same run
+
+bench-embedded: env  ## on the embedded log; a few minutes
 	for name in throughput epoch_cost recovery memory; do $(BIN)/python -m tests.bench.$$name || exit 1; done
+
+QUIX ?= $(BIN)/python
+bench-kafka: env  ## on a Kafka and a Redis or Valkey of its own; ten minutes. QUIX: a Python with quixstreams and river
+	$(BIN)/python -m tests.bench.kafka_throughput --quix $(QUIX)
+	for name in latency recovery journal; do $(BIN)/python -m tests.bench.kafka_$$name || exit 1; done
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
