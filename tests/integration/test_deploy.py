@@ -11,12 +11,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
+from connectors.redis_store import RedisStore
 from streamd import config, wiring
-from streamd.config import Config, KafkaLog, RedisStore
+from streamd.config import Config, KafkaLog
+from streamd.config import RedisStore as RedisKeys
 from streamd.errors import EXIT_CONFIG, EXIT_STATE, EXIT_USAGE
 from tests.servers import Unavailable
-from tests.servers.fixtures import missing
+from tests.servers.fixtures import missing, valkey_url  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -62,6 +65,33 @@ def test_the_configuration_is_accepted_once_its_secrets_are_there(path: Path, tm
     assert isinstance(found.log, KafkaLog)
     assert found.log.client == "confluent"
     assert config.secret(found.http.token_file) == "secret"
+
+
+# --- Redis
+
+
+@pytest.mark.redis
+def test_the_rights_of_the_readme_suffice_and_end_at_the_keys(valkey_url: str) -> None:  # noqa: F811
+    found = re.search(r"`ACL SETUSER streamd (on >PASSWORD [^`]*)`", (DEPLOY / "README.md").read_text())
+    assert found
+    # given a user with just these rights
+    with redis.Redis.from_url(valkey_url) as admin:
+        admin.execute_command("ACL", "SETUSER", "streamd", *found[1].split())
+    # then a store does all its work as this user
+    store = RedisStore(valkey_url, username="streamd", password="PASSWORD")
+    for sequence in (1, 2):
+        store.put("shard", sequence, b"manifest", [b"one", b"two"])
+    assert store.shards() == ["shard"]
+    manifest, chunks = store.load("shard", 2)
+    assert (manifest, list(chunks)) == (b"manifest", [b"one", b"two"])
+    store.delete("shard", 1)
+    assert [info.sequence for info in store.list("shard")] == [2]
+    store.close()
+    # and the user may do no more
+    with redis.Redis.from_url(valkey_url, username="streamd", password="PASSWORD") as user:
+        for command in (("FLUSHALL",), ("GET", "other"), ("CONFIG", "GET", "*")):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                user.execute_command(*command)
 
 
 # --- systemd
@@ -198,7 +228,7 @@ def test_the_daemon_of_compose_reaches_its_services(services: dict[str, Any], tm
     found = read(CONFIGS[0], tmp_path)
     assert isinstance(found.log, KafkaLog)
     assert {broker.split(":")[0] for broker in found.log.brokers} <= set(services)
-    assert isinstance(found.store, RedisStore)
+    assert isinstance(found.store, RedisKeys)
     assert urlsplit(found.store.url).hostname in services
     sends = services["generator"]["command"]
     (pipeline,) = found.pipeline.values()
