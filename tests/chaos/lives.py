@@ -3,6 +3,7 @@
 Whoever forks them touches neither Kafka nor Redis with a library, so that forking stays safe.
 """
 
+import faulthandler
 import json
 import os
 import signal
@@ -128,6 +129,7 @@ def _live(config: Config, plan: Plan, status: Path) -> None:
                 return
         os.kill(os.getpid(), plan.signal)
 
+    faulthandler.register(signal.SIGUSR1)
     sight = Sight("risk", "classify", "", "events", "predictions")
     log, store = wiring.log(config, "risk"), wiring.store(config)
     watch_commit(log, reach)
@@ -144,6 +146,7 @@ def _live(config: Config, plan: Plan, status: Path) -> None:
                 "partitions": [shard.partition for shard in view.shards if shard.phase == "running"],
                 "paused": {shard.partition: shard.reason for shard in view.shards if shard.phase == "paused"},
                 "idle": sight.idle,
+                "reasons": view.reasons,
                 "behind": [lag.partition for lag in view.lag if lag.records],
                 "steps": dict(steps),
             }

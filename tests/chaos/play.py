@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -61,7 +62,12 @@ class Play:
         return len(seen["partitions"]) == partitions and bool(seen["idle"])
 
     def idle(self, life: Life, partitions: int = PARTITIONS) -> None:
-        until(lambda: self.is_idle(life, partitions), f"{life.worker} is idle on {partitions} partitions")
+        try:
+            until(lambda: self.is_idle(life, partitions), f"{life.worker} is idle on {partitions} partitions")
+        except RuntimeError as error:
+            life.signal(signal.SIGUSR1)  # it says where its threads stand
+            time.sleep(1)
+            raise RuntimeError(f"{error}; it sees {life.seen()}") from error
 
     def drain(self, life: Life) -> None:
         life.signal(signal.SIGTERM)
