@@ -52,16 +52,21 @@ def shard_name(group: str, pipeline: str, partition: int) -> str:
 
 
 def restore(
-    log: Log, store: Store, identity: Identity, fresh: Callable[[], Shard], progress: Callable[[], None]
+    log: Log,
+    store: Store,
+    identity: Identity,
+    fresh: Callable[[], Shard],
+    topics: Mapping[str, TopicInfo],
+    progress: Callable[[], None],
 ) -> Restored | Paused:
     """Bring a fresh shard to the committed position. Touches nothing outside.
 
-    progress: called after every journal entry. Raises Transient when the log is away, or the store is and the
-    journal alone does not reach back; StateError when journal and snapshots do not meet.
+    topics: the inputs as they are now. progress: called after every journal entry. Raises Transient when the log
+    is away, or the store is and the journal alone does not reach back; StateError when journal and snapshots do
+    not meet.
     """
     shard = fresh()
     committed = log.committed(shard.partition)
-    topics = log.topics()
     through = committed.sequence or None
     found, away = _newest(store, identity.name, through)
     if found is not None:
@@ -126,14 +131,20 @@ def _differs(manifest: Manifest, identity: Identity, topics: Mapping[str, TopicI
     if manifest.model != identity.model:
         keys = sorted(_different_keys("", manifest.config, identity.meaning))
         return f"its state was learned under another configuration; different: {', '.join(keys)}"
-    for topic, former in manifest.topics.items():
-        now = topics.get(topic)
-        if topic not in shard.positions or now is None:
+    inputs = {topic: info for topic, info in topics.items() if topic in shard.positions}
+    return changed({topic: TopicInfo(id, manifest.partitions) for topic, id in manifest.topics.items()}, inputs)
+
+
+def changed(former: Mapping[str, TopicInfo], now: Mapping[str, TopicInfo]) -> str:
+    """Why a state learned from some topics cannot go on with what they are now; empty if it can. With other
+    partition counts a key's records go elsewhere: its label would miss its event, its pool have two owners."""
+    for topic, info in former.items():
+        if topic not in now:
             return f"its state was learned from the topic {topic}, which is no longer an input"
-        if now.id != former:
+        if now[topic].id != info.id:
             return f"the topic {topic} was deleted and made again since its state was learned"
-        if now.partitions != manifest.partitions:
-            return f"the topic {topic} had {manifest.partitions} partitions and has {now.partitions}"
+        if now[topic].partitions != info.partitions:
+            return f"the topic {topic} had {info.partitions} partitions and has {now[topic].partitions}"
     return ""
 
 
