@@ -45,7 +45,7 @@ class SelfLabelling(Strategy):
 
     def own_label(self, candidate: Candidate, decision: Decision) -> tuple[int, float] | None:
         """The class to be learned without asking, and its weight; or None. Pure; ask it before `apply`."""
-        if decision.ask or len(candidate.p) < 2 or not 1 - candidate.utility >= self.tau or self._credit < 1:
+        if decision.ask or len(candidate.p) < 2 or not 1 - decision.utility >= self.tau or self._credit < 1:
             return None
         return int(np.argmax(candidate.p)), self.weight
 
