@@ -18,6 +18,7 @@ from streamd.cli.groupwise import groupwise
 from streamd.cli.init import init
 from streamd.cli.run import run
 from streamd.cli.send import send
+from streamd.cli.ss3 import ss3
 from streamd.cli.status import status
 from streamd.cli.tail import tail
 from streamd.cli.topics import topics
@@ -33,6 +34,7 @@ for verb in (run, check, init, send, tail, status, demo):
     app.command()(verb)
 app.add_typer(active, name="active")
 app.add_typer(groupwise, name="groupwise")
+app.add_typer(ss3, name="ss3")
 app.add_typer(topics)
 
 

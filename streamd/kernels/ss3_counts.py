@@ -173,13 +173,13 @@ def reserve(s, c, N):  # type: ignore[no-untyped-def]
 @making
 def _grown(s, need, lines):  # type: ignore[no-untyped-def]
     n = s.n
-    ids = n[IDS] + n[IDS] // 4 + 64 if n[IDS] == s.parent.size else s.parent.size
+    ids = n[IDS] + n[IDS] // 16 + 64 if n[IDS] == s.parent.size else s.parent.size
     pool = s.fr.size
     if n[POOL] + 2 * s.docs.size + 2 > pool:
-        pool = n[POOL] + n[POOL] // 4 + 2 * s.docs.size + 64
+        pool = n[POOL] + n[POOL] // 16 + 2 * s.docs.size + 64
     order = s.order.size
     if n[ORDER] + need > order:
-        order = n[ORDER] + n[ORDER] // 4 + need + 64
+        order = n[ORDER] + n[ORDER] // 16 + need + 64
     log = s.log.size
     if 2 * (n[LOGGED] + lines) > log:
         log += 2 * (n[LOGGED] + lines)

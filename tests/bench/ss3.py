@@ -128,8 +128,8 @@ def _print_memory(name: str, model: SS3Classifier) -> None:
     packed = sum(len(chunk) for chunk in chunks) / pairs
     table = (sys.getsizeof(model._ids) + sum(map(sys.getsizeof, model._ids)) + 32 * len(model._ids)) / pairs
     print(
-        f"{name:26} memory    {model.memory / pairs:.0f} bytes a (term, category) for the counts, {table:.0f} for "
-        f"the names of words; snapshot {raw:.0f}, compressed {packed:.0f} ({pairs:,} pairs, {model.terms:,} terms)",
+        f"{name:26} memory    {model.memory / pairs:.0f} bytes a (term, category) for counts, {table:.0f} for "
+        f"names of words; snapshot {raw:.0f}, compressed {packed:.0f} ({pairs:,} pairs, {model.terms:,} terms)",
         flush=True,
     )
 

@@ -1,0 +1,152 @@
+"""`streamd ss3`: evaluate SS3 on labelled texts, and look into, write and explain with PySS3 model files."""
+
+import csv
+import gzip
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from streamd.cli.options import Json, console, print_json
+from streamd.errors import StreamdError
+from streamd.learners import ss3_model_file as model_file
+from streamd.learners.ss3 import SS3Classifier
+from streamd.learners.ss3_evaluation import Tried, grid_search, surface
+from streamd.learners.ss3_explain import as_html
+from streamd.learners.ss3_explain import explain as explained
+from streamd.learners.ss3_vocabulary import Entry, stop_words
+from streamd.learners.ss3_vocabulary import vocabulary as entries
+
+ss3 = typer.Typer(help="SS3 on texts: evaluate, vocabulary, export, explain.", no_args_is_help=True)
+
+Texts = Annotated[Path, typer.Argument(help="A CSV file, perhaps .gz, with a header.")]
+Model = Annotated[Path, typer.Argument(help="A PySS3 model file (.ss3m).")]
+TextColumn = Annotated[str, typer.Option("--text", help="The column of the text.")]
+LabelColumn = Annotated[str, typer.Option("--label", help="The column of the label.")]
+NGrams = Annotated[int, typer.Option("--n-grams", min=1, max=8, help="The longest n-grams, in words.")]
+Values = Annotated[str, typer.Option(help="Values to try, with commas between.")]
+
+
+@ss3.command()
+def evaluate(
+    file: Texts,
+    text: TextColumn = "text",
+    label: LabelColumn = "label",
+    n_grams: NGrams = 1,
+    sigma: Values = "0.45",
+    lam: Values = "0.5",
+    rho: Values = "1",
+    alpha: Values = "0",
+    k: Annotated[int, typer.Option(min=2, help="How many folds.")] = 5,
+    seed: int = 0,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write the surface over sigma and lambda here, as SVG.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """K-fold accuracy and F1 at every point of a grid of hyper-parameters, from counts learned once a fold."""
+    texts, labels = read_texts(file, text, label)
+    grid = (_numbers(sigma), _numbers(lam), _numbers(rho), _numbers(alpha))
+    with _bar(shown=not json) as progress:
+        tried = grid_search(texts, labels, grid, k, seed, progress, n_grams=n_grams)
+    if picture is not None:
+        picture.write_text(surface(tried), encoding="utf-8")
+    if json:
+        print_json(tried)
+    else:
+        _print_tried(tried)
+
+
+@ss3.command()
+def vocabulary(
+    model: Model,
+    category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
+    n: Annotated[int | None, typer.Option("-n", help="Only terms of so many words.")] = None,
+    stop: Annotated[bool, typer.Option("--stop-words", help="Only the words that tell nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """The terms of a model with fr, lv, sg, sn, gv and cv, as CSV."""
+    loaded = model_file.read(_bytes(model))
+    if stop:
+        words = stop_words(loaded)
+        print_json(words) if json else sys.stdout.writelines(f"{word}\n" for word in words)
+    elif json:
+        print_json(list(entries(loaded, category, n)))
+    else:
+        rows = csv.writer(sys.stdout, lineterminator="\n")
+        rows.writerow(Entry.__struct_fields__)
+        for entry in entries(loaded, category, n):
+            rows.writerow([getattr(entry, name) for name in Entry.__struct_fields__])
+
+
+@ss3.command()
+def export(
+    file: Texts, model: Model, text: TextColumn = "text", label: LabelColumn = "label", n_grams: NGrams = 1
+) -> None:
+    """Learn labelled texts, one after the other, and write what PySS3 can load."""
+    texts, labels = read_texts(file, text, label)
+    learner = SS3Classifier(n_grams=n_grams, compatibility="pyss3")
+    learner.learn_many(texts, labels)
+    model.write_bytes(model_file.write(learner))
+
+
+@ss3.command()
+def explain(
+    model: Model,
+    text: Annotated[str, typer.Argument(help="The text to decide on.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page with the text in colour here.")] = None,
+    native: Annotated[bool, typer.Option(help="Cut the text as streamd does, not as PySS3 does.")] = True,
+) -> None:
+    """Decide on a text and say why: document, paragraphs, sentences and terms, as JSON."""
+    tree = explained(model_file.read(_bytes(model), compatibility=None if native else "pyss3"), text)
+    if html is not None:
+        html.write_text(as_html(tree), encoding="utf-8")
+    print_json(tree)
+
+
+def read_texts(path: Path, text: str, label: str) -> tuple[list[str], list[str]]:
+    """Two columns of a CSV file. Raises StreamdError if the file or a column is not there."""
+    raw = _bytes(path)
+    try:
+        rows = list(
+            csv.DictReader((gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().splitlines(True))
+        )
+        return [row[text] or "" for row in rows], [row[label] or "" for row in rows]
+    except KeyError as error:
+        raise StreamdError(f"{path} has no column {error}") from None
+    except (ValueError, OSError, csv.Error) as error:
+        raise StreamdError(f"{path} cannot be read: {error}") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StreamdError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _numbers(values: str) -> list[float]:
+    try:
+        return [float(value) for value in values.split(",")]
+    except ValueError:
+        raise StreamdError(f"{values!r} is not a list of numbers with commas between") from None
+
+
+@contextmanager
+def _bar(shown: bool) -> Iterator[Callable[[int, int], None]]:
+    with Progress(transient=True, disable=not shown, console=None) as bar:
+        task = bar.add_task("trials")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_tried(tried: list[Tried]) -> None:
+    table = Table(*Tried.__struct_fields__)
+    for point in tried:
+        values = [getattr(point, name) for name in Tried.__struct_fields__]
+        table.add_row(*(f"{value:g}" for value in values[:4]), *(f"{value:.4f}" for value in values[4:]))
+    console().print(table)
