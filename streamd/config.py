@@ -219,7 +219,12 @@ class Quality(Keys, frozen=True):
 class Pipeline(Keys, frozen=True):
     """`[pipeline.NAME]`: what is read, learned and written."""
 
-    task: Annotated[Literal["classify", "regress"], Meta(description="what is predicted: a class or a number")]
+    task: Annotated[
+        Literal["classify", "regress", "text"],
+        Meta(
+            description="what is predicted: a class or a number, from an event's features; a class, from its text"
+        ),
+    ]
     events: Topic
     learner: Annotated[dict[str, Any], Meta(description="`kind` and the learner's parameters")]
     labels: Annotated[Topic | None, Meta(description="where labels arrive later; default: only in the event")] = (

@@ -1,4 +1,6 @@
-"""A predicting pipeline on one partition: predict on every event, learn from every label. Tasks classify, regress.
+"""A predicting pipeline on one partition: predict on every event, learn from every label.
+
+Tasks classify and regress read an event's `features`, task text its `text`.
 
 What happens to each input, in order of the stream:
 
@@ -122,14 +124,17 @@ class Predicting:
         self.partition = partition
         self.learner = learner()
         self.pending = PendingLabels(settings.bounds)
-        self.quality: Judged = (ClassQuality if settings.task == "classify" else ValueQuality)(settings.fading)
+        regress = settings.task == "regress"
+        self.quality: Judged = (ValueQuality if regress else ClassQuality)(settings.fading)
         self.delay = LabelDelay()
         self.drift = None if settings.drift_delta is None else Adwin(settings.drift_delta, key)
         self.drifts = 0
         self.now = 0  # event time, milliseconds since 1970
         self._look = 0  # nothing is due before; a look at every record would cost more than most of them
         self.counts = dict.fromkeys(COUNTS, 0)
-        self._read_label = codec.class_label if settings.task == "classify" else codec.value_label
+        self._read_label = codec.value_label if regress else codec.class_label
+        self._describe = self._value if regress else self._classes
+        self._reads_text = settings.task == "text"
         self._one_by_one = self.drift is not None and settings.drift_reset
 
     def take(self, records: Sequence[Record]) -> Taken:
@@ -191,11 +196,12 @@ class Predicting:
 
     def _event(self, run: _Run, record: Record, decided: Refusal | None, taken: Taken) -> Refusal | None:
         event = codec.decode_event(self._bounded(record))
-        if event.features is None:
-            raise BadRecord("Object missing required field `features`")
+        given = event.text if self._reads_text else event.features
+        if given is None:
+            raise BadRecord(f"Object missing required field `{'text' if self._reads_text else 'features'}`")
         ts = record.timestamp if event.ts is None else self._time(event.ts, record)
         label = None if event.label is UNSET or event.label is None else self._read_label(event.label)
-        row = run.steps.row(event.features, event.groups)
+        row = run.steps.row(given, event.groups)
         self._advance(ts, taken)  # nothing is refused as a whole from here on
         seen = run.predict(row, event, record, ts)
         if (known := self.pending.find(event.id)) is not None:
@@ -247,7 +253,7 @@ class Predicting:
             self.counts["repeated_labels"] += 1
             return None
         then = codec.decode_event(entry.value)
-        row = run.steps.row(then.features, then.groups)
+        row = run.steps.row(then.text if self._reads_text else then.features, then.groups)
         return self._learn(run, record, event, entry, row, label, decided, taken)
 
     def _learn(
@@ -364,7 +370,7 @@ class Predicting:
     def _write(self, predicted: Sequence[_Predicted], predictions: Predictions) -> list[Output]:
         if not predicted:
             return []
-        describe = self._classes if self.settings.task == "classify" else self._value
+        describe = self._describe
         rows, known, why = predictions.values.tolist(), predictions.known.tolist(), predictions.why
         topic, partition, encode = self.settings.predictions, self.partition, codec.encode
         outputs = []

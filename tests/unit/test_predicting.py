@@ -351,3 +351,21 @@ def test_a_journal_that_does_not_fit_its_records_is_noticed() -> None:
         stage().replay([event("a")], {}, taken.memos)
     with pytest.raises(StateError, match="refused now"):
         stage().replay([raw(b"{")], {}, [])
+
+
+def test_a_text_pipeline_reads_the_text_and_says_which_words_decided() -> None:
+    from streamd.learners.ss3 import SS3Classifier
+
+    task = Predicting(msgspec.structs.replace(SETTINGS, task="text"), SS3Classifier, 0)
+    texts = [("my card was stolen", "lost"), ("what is the exchange rate", "rate")] * 4
+    stream = [
+        Record("events", 0, i, 1, b"k", json.dumps({"id": f"t{i}", "text": text, "label": label}).encode())
+        for i, (text, label) in enumerate(texts)
+    ]
+    task.take(stream)
+    taken = task.take([Record("events", 0, 9, 1, b"k", b'{"id":"new","text":"stolen card!"}')])
+    told = json.loads(written(taken, "predictions")[0].value)
+    assert told["label"] == "lost"
+    assert {word for word, *_ in told["why"]} & {"stolen", "card"}
+    taken = task.take([event("a"), Record("events", 0, 11, 1, b"k", b'{"id":"b","text":null}')])
+    assert ["`text`" in reason(letter) for letter in written(taken, "dead")] == [True, True]
