@@ -8,8 +8,10 @@ us until `seek`: so nothing is fetched in vain, and no paused fetcher has to be 
 """
 
 import logging
+import queue
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -44,6 +46,7 @@ REFUSED = {
     KafkaError._INVALID_ARG,
 }
 BY_KEY = -1  # the library's partitioner, murmur2 as Java's
+GRACE = 1.0  # seconds that a call may take beyond its time-out
 QUEUE = 2_000_000  # records; an epoch is far smaller
 
 
@@ -250,7 +253,7 @@ class ConfluentLog:
             for shard in epoch.shards:
                 self._send_entry(producer, shard, last)
             if epoch.shards:
-                producer.send_offsets_to_transaction(_offsets(epoch), membership, self._timeout)
+                bounded(producer.send_offsets_to_transaction, _offsets(epoch), membership, self._timeout)
             producer.commit_transaction(self._timeout)
         return {partition: offset + 1 for partition, offset in last.items()}
 
@@ -372,6 +375,32 @@ def translated(doing: str, opening: bool = False) -> Iterator[None]:
         raise Transient(f"{doing}: {error.str()}") from failure
     except BufferError as error:
         raise Transient(f"{doing}: {error}") from error
+
+
+def bounded(call: Callable[..., None], *arguments: Any) -> None:
+    """Call with a time-out, in seconds, as the last argument, and see that it is kept.
+
+    librdkafka's `send_offsets_to_transaction` does not keep it where the connection to the group's coordinator
+    goes down at that moment (librdkafka issue 5456): it may never return. Its thread is then left behind with its
+    producer, which the next one fences.
+    """
+    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            call(*arguments)
+        except BaseException as error:  # noqa: BLE001  handed over: the caller raises it in its own thread
+            outcome.put(error)
+        else:
+            outcome.put(None)
+
+    threading.Thread(target=work, name="librdkafka", daemon=True).start()
+    try:
+        error = outcome.get(timeout=arguments[-1] + GRACE)
+    except queue.Empty:
+        raise Transient(f"no answer in {arguments[-1] + GRACE:g} s, nor a time-out") from None
+    if error is not None:
+        raise error
 
 
 _logger = logging.getLogger("confluent_kafka")
