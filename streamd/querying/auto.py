@@ -45,7 +45,7 @@ class Auto(Strategy):
         w: int = 300,
         w_tol: float = 50.0,
         rest: float = 5.0,
-        patience: float = 20.0,
+        patience: float = 3.0,
         alert: int = 500,
     ) -> None:
         if not w_tol > 0:

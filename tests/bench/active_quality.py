@@ -139,11 +139,11 @@ def tables(given: argparse.Namespace) -> list[tuple[str, list[Job]]]:
     names = given.strategies.split(",")
     found = []
     for base in bases:
-        for budget in map(float, given.budgets.split(",")):
+        for budget in map(float, filter(None, given.budgets.split(","))):
             streams = given.streams.split(",") if given.streams else STREAMS[base]
             title = f"{base}, {budget:.0%} of the labels, at once"
             found.append((title, jobs(base, streams, names, budget, 0, 0.0, given.seeds)))
-        for delay in filter(None, map(int, given.delays.split(","))):
+        for delay in filter(None, map(int, filter(None, given.delays.split(",")))):
             title = f"{base}, 5 %, labels {delay} events late"
             found.append((title, jobs(base, DELAYED, names, 0.05, delay, 0.0, given.seeds)))
         for noise in filter(None, map(float, given.noises.split(","))):
