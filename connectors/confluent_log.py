@@ -261,7 +261,7 @@ class ConfluentLog:
         return str(_opened(self._consumer).memberid() or "")
 
     def _send(self, producer: Producer, output: Output) -> None:
-        partitions = self._counts.get(output.topic) or self._count(output.topic)
+        partitions = self._known(output)
         partition = output.partition
         if partition is None:
             partition = BY_KEY if output.key is not None else 0
@@ -275,6 +275,11 @@ class ConfluentLog:
             timestamp=output.timestamp,
             headers=list(output.headers) if output.headers else None,
         )
+
+    def _known(self, output: Output) -> int:
+        """The partitions of an output's topic; asked for again where the topic must have grown since."""
+        known = self._counts.get(output.topic, 0)
+        return known if (output.partition or 0) < known else self._count(output.topic)
 
     def _count(self, topic: str) -> int:
         found = _opened(self._cluster).topics([topic]).get(topic)

@@ -225,7 +225,7 @@ class KafkaLog:
         return str(membership.member_id) if membership.state == MemberState.STABLE else ""
 
     def _send(self, producer: KafkaProducer, output: Output) -> None:
-        partitions = self._counts.get(output.topic) or self._count(output.topic)
+        partitions = self._known(output)
         check_output_partition(output.topic, output.partition, partitions)
         producer.send(
             output.topic,
@@ -235,6 +235,11 @@ class KafkaLog:
             partition=partition_of(output, partitions),
             timestamp_ms=output.timestamp,
         )
+
+    def _known(self, output: Output) -> int:
+        """The partitions of an output's topic; asked for again where the topic must have grown since."""
+        known = self._counts.get(output.topic, 0)
+        return known if (output.partition or 0) < known else self._count(output.topic)
 
     def _count(self, topic: str) -> int:
         found = _opened(self._cluster).topics([topic]).get(topic)
