@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: env demo test bench bench-embedded bench-kafka lint lock clean
+.PHONY: env demo test chaos bench bench-embedded bench-kafka lint lock clean
 
 env: $(VENV)/.ready  ## the environment, as pinned in requirements.lock
 
@@ -19,6 +19,14 @@ demo: env  ## the daemon on the embedded log, learning from a real stream
 
 test: env  ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+ROUNDS ?= 2
+SEED   ?= 1
+
+chaos: env  ## the crash suite: every failure ROUNDS times, in an order chosen by SEED; about ten minutes a round
+	$(BIN)/python -m tests.chaos.embedded --kills $$((100 * $(ROUNDS))) --seed $(SEED)
+	for client in kafka-python confluent; do \
+	  $(BIN)/python -m tests.chaos.kafka --client $$client --rounds $(ROUNDS) --seed $(SEED) || exit 1; done
 
 bench: bench-embedded bench-kafka  ## what it costs, as ratios against peers and limits measured in the same run
 

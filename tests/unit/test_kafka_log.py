@@ -317,12 +317,13 @@ def test_the_journal_has_as_many_partitions_as_the_inputs_and_is_kept(cluster: C
 
 
 def test_partitions_added_while_running_are_assigned_and_can_be_committed(cluster: Cluster) -> None:
-    topic = cluster.topic()
+    topic, results = cluster.topic(), cluster.topic()
     setting = {KafkaLog: "metadata_max_age_ms", ConfluentLog: "topic.metadata.refresh.interval.ms"}[cluster.make]
     log = cluster.started(topic, client_settings={f"consumer.{setting}": 300})
-    log.commit(epoch(1, topic, 0))
+    log.commit(epoch(1, topic, 0, [Output(results, b"k", b"old", 1, partition=0)]))
     admin = KafkaAdminClient(bootstrap_servers=cluster.broker)
-    admin.create_partitions({topic: 2})
+    for grown in (results, topic):
+        admin.create_partitions({grown: 2})
     admin.close()
     held = {0}
 
@@ -335,9 +336,11 @@ def test_partitions_added_while_running_are_assigned_and_can_be_committed(cluste
     until(both)
     shards = (ShardEpoch(0, 2, {topic: 0}, b""), ShardEpoch(1, 1, {topic: 0}, b"new"))
 
+    output = Output(results, b"k", b"new", 1, partition=1)
+
     def committed() -> bool:
         try:
-            log.commit(Epoch((), shards))
+            log.commit(Epoch((output,), shards))
         except Transient:
             log.recover()
             return False
@@ -346,6 +349,7 @@ def test_partitions_added_while_running_are_assigned_and_can_be_committed(cluste
     until(committed)
     assert (log.committed(0).sequence, log.committed(1).sequence) == (2, 1)
     assert [entry.entry for entry in log.journal(1, 0, 0, 1)] == [b"new"]
+    assert [record.value for record in cluster.client.read(results, 1, 0, 10)] == [b"new"]
 
 
 def test_a_topic_made_again_has_another_id(cluster: Cluster) -> None:
