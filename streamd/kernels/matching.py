@@ -20,7 +20,7 @@ import math
 import numpy as np
 from numba import njit
 
-from streamd.kernels.matching_ids import draw, key, precedes
+from streamd.kernels.matching_ids import draw, key, mix, precedes
 
 # balance functions
 ONE, LEAST, RANK, PERTURBED, EXP, SC, POINTS, SERIES, LINES = 0, 1, 2, 3, 4, 5, 6, 7, 8
@@ -67,28 +67,36 @@ RESOURCE = np.dtype(
 )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def balance(curves, points, c, load, capacity, rank):  # type: ignore[no-untyped-def]
     """k of one resource: its curve, load, capacity and rank."""
-    kind, first, size, step, unit, tail = curves[c]
-    x = load / (capacity / unit) if unit > 0.0 else load / capacity if capacity > 0.0 else math.inf
-    if kind == ONE:
-        return 1.0
-    if kind == LEAST:
-        return -x
+    kind, unit = curves[c, 0], curves[c, 4]
+    k = 1.0
     if kind == RANK:
-        return -rank
-    if kind == PERTURBED:
-        return 1.0 - math.exp(rank - 1.0)
-    if kind == EXP:
-        return max(0.0, 1.0 - math.exp(x - 1.0))
-    if kind == SC:
-        return _sc(x)
-    if kind == LINES:
-        return _line(points[int(first) : int(first + size)], step, tail, x)
+        k = -rank
+    elif kind == PERTURBED:
+        k = 1.0 - math.exp(rank - 1.0)
+    elif kind != ONE:
+        x = load / (capacity / unit) if unit > 0.0 else load / capacity if capacity > 0.0 else math.inf
+        if kind == LEAST:
+            k = -x
+        elif kind == EXP:
+            k = max(0.0, 1.0 - math.exp(x - 1.0))
+        elif kind == SC:
+            k = _sc(x)
+        else:
+            k = _tabled(kind, curves, points, c, x)
+    return k
+
+
+@njit(cache=True, error_model="numpy")
+def _tabled(kind, curves, points, c, x):  # type: ignore[no-untyped-def]
+    first, size, step, tail = int(curves[c, 1]), int(curves[c, 2]), curves[c, 3], curves[c, 5]
     if kind == SERIES and x >= step * (size - 1.0):
         return _series(1.0 + x)
-    return _hermite(points[int(first) : int(first + size)], step, tail, x)
+    if kind == LINES:
+        return _line(points[first : first + size], step, tail, x)
+    return _hermite(points[first : first + size], step, tail, x)
 
 
 @njit(cache=True, error_model="numpy")
@@ -144,7 +152,7 @@ def period(r, terms, now):  # type: ignore[no-untyped-def]
     return r.capacity + n * terms[r.terms, REFILL], r.used, r.load, since
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _room(r, capacity, used, amount, modes, params):  # type: ignore[no-untyped-def]
     """Whether one more attempt that may take `amount` units fits."""
     if modes[ADAPTIVE] == 0:
@@ -169,7 +177,7 @@ def _rank(u, used, capacity, arena, start, length, ranks, seed):  # type: ignore
     return draw(key(arena, start[u], length[u], seed), unit + 1)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _k(u, r, capacity, used, load, curves, points, arena, start, length, ranks, modes):  # type: ignore[no-untyped-def]
     kind = curves[r.curve, 0]
     rank = 0.0
@@ -180,10 +188,9 @@ def _k(u, r, capacity, used, load, curves, points, arena, start, length, ranks, 
     return balance(curves, points, r.curve, load, capacity, rank)
 
 
-@njit(cache=True, error_model="numpy")
-def refresh(u, state):  # type: ignore[no-untyped-def]
+@njit(cache=True, error_model="numpy", inline="always")
+def _renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params):  # type: ignore[no-untyped-def]
     """Bring the cache of one resource up to date."""
-    hot, table, _terms, curves, points, _s, _g, _groups, arena, start, length, ranks, modes, params = state
     r = table[u]
     hot[u, 1] = _k(u, r, r.capacity, r.used, r.load, curves, points, arena, start, length, ranks, modes)
     if r.present == 0:
@@ -195,9 +202,17 @@ def refresh(u, state):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
+def refresh(u, state):  # type: ignore[no-untyped-def]
+    """Bring the cache of one resource up to date."""
+    hot, table, _terms, curves, points, _s, _g, _groups, arena, start, length, ranks, modes, params = state
+    _renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params)
+
+
+@njit(cache=True, error_model="numpy")
 def refresh_all(state):  # type: ignore[no-untyped-def]
-    for u in range(state[0].shape[0]):
-        refresh(u, state)
+    hot, table, _terms, curves, points, _s, _g, _groups, arena, start, length, ranks, modes, params = state
+    for u in range(hot.shape[0]):
+        _renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params)
 
 
 @njit(cache=True, error_model="numpy")
@@ -300,7 +315,7 @@ def choose(slots, p, amounts, barred, needs, now, chance, state, best, score):  
     slots: (d,) int64, -1 an unknown resource; p: (d,) float64 for the score; amounts: (d,) float64 bids, NaN for
     "the resource's weight", or (0,); barred: (x,) int64, resources excluded; needs: uint64, bits of skills;
     chance: uint64, the arrival's hash, for the rule that draws.
-    best: (TOP,) int64, positions, -1 for none, and score: (TOP,) float64: written, best first.
+    best: (m,) int64, positions, -1 for none, and score: (m,) float64: written, the best m, best first.
     """
     hot, table = state[0], state[1]
     arena, start, length, modes, params = state[8], state[9], state[10], state[12], state[13]
@@ -308,8 +323,9 @@ def choose(slots, p, amounts, barred, needs, now, chance, state, best, score):  
     least, ordinal = params[MIN_SCORE], modes[SCORE] == ORDINAL
     if modes[DECLINES] != 0:
         least = max(least, 5e-324)
-    best[:] = -1
-    score[:] = -np.inf
+    last = best.size - 1
+    for i in range(best.size):
+        best[i], score[i] = -1, -np.inf
     for i in range(slots.size):
         u = slots[i]
         if u < 0 or hot[u, 0] == CLOSED:
@@ -325,23 +341,23 @@ def choose(slots, p, amounts, barred, needs, now, chance, state, best, score):  
             s = hot[u, 1] if ordinal else hot[u, 0] * p[i] * hot[u, 1]
             if s < least:
                 continue
-        if s >= score[TOP - 1]:
+        if s >= score[last]:
             _rise(i, s, slots, p, arena, start, length, best, score)
 
 
 @njit(cache=True, error_model="numpy")
 def _rise(i, s, slots, p, arena, start, length, best, score):  # type: ignore[no-untyped-def]
     """Put edge i where it belongs among the best."""
-    j = TOP
+    j = best.size
     while j > 0 and (
         best[j - 1] < 0
         or s > score[j - 1]
         or (s == score[j - 1] and _before(i, best[j - 1], slots, p, arena, start, length))
     ):
         j -= 1
-    for m in range(TOP - 1, j, -1):
+    for m in range(best.size - 1, j, -1):
         best[m], score[m] = best[m - 1], score[m - 1]
-    if j < TOP:
+    if j < best.size:
         best[j], score[j] = i, s
 
 
@@ -377,13 +393,9 @@ def catch_up(u, now, state):  # type: ignore[no-untyped-def]
     table[u].since = since
 
 
-@njit(cache=True, error_model="numpy")
-def book(u, p, amount, now, state):  # type: ignore[no-untyped-def]
-    """An attempt on u begins. p: the probability its load is charged with."""
-    table, terms, set_start, set_group, groups = state[1], state[2], state[5], state[6], state[7]
-    modes, params = state[12], state[13]
-    catch_up(u, now, state)
-    r = table[u]
+@njit(cache=True, error_model="numpy", inline="always")
+def _charge(u, p, amount, table, modes):  # type: ignore[no-untyped-def]
+    """An attempt begins: load, holds, and its units where attempts take them."""
     if modes[PER_ATTEMPT] != 0:
         table[u].load += amount
         table[u].used += amount
@@ -394,21 +406,11 @@ def book(u, p, amount, now, state):  # type: ignore[no-untyped-def]
     table[u].open += 1
     table[u].open_load += p * amount
     table[u].open_units += amount
-    if terms[r.terms, BURST] > 0.0:
-        table[u].rated_until = max(r.rated_until, now) + terms[r.terms, INTERVAL]
-    if groups.shape[0] > 0:
-        for g in range(groups.shape[0]):
-            groups[g, 1] *= params[FADING]
-        for i in range(set_start[r.groups], set_start[r.groups + 1]):
-            groups[set_group[i], 1] += 1.0 - params[FADING]
-    refresh(u, state)
 
 
-@njit(cache=True, error_model="numpy")
-def settle(u, p, amount, success, judged, now, state):  # type: ignore[no-untyped-def]
-    """An open attempt ends. judged: whether the calibration counts it (it does not count a skipped answer)."""
-    table, modes = state[1], state[12]
-    catch_up(u, now, state)
+@njit(cache=True, error_model="numpy", inline="always")
+def _release(u, p, amount, success, judged, table, modes):  # type: ignore[no-untyped-def]
+    """An attempt ends: its holds, its units if it succeeded."""
     table[u].open -= 1
     table[u].open_load -= p * amount
     table[u].open_units -= amount
@@ -421,6 +423,30 @@ def settle(u, p, amount, success, judged, now, state):  # type: ignore[no-untype
         table[u].settled_load += p
         table[u].settled += 1
         table[u].succeeded += 1 if success else 0
+
+
+@njit(cache=True, error_model="numpy")
+def book(u, p, amount, now, state):  # type: ignore[no-untyped-def]
+    """An attempt on u begins. p: the probability its load is charged with."""
+    table, terms, set_start, set_group, groups = state[1], state[2], state[5], state[6], state[7]
+    catch_up(u, now, state)
+    _charge(u, p, amount, table, state[12])
+    r = table[u]
+    if terms[r.terms, BURST] > 0.0:
+        table[u].rated_until = max(r.rated_until, now) + terms[r.terms, INTERVAL]
+    fading = state[13][FADING]
+    for g in range(groups.shape[0]):
+        groups[g, 1] *= fading
+    for i in range(set_start[r.groups], set_start[r.groups + 1]):
+        groups[set_group[i], 1] += 1.0 - fading
+    refresh(u, state)
+
+
+@njit(cache=True, error_model="numpy")
+def settle(u, p, amount, success, judged, now, state):  # type: ignore[no-untyped-def]
+    """An open attempt ends. judged: whether the calibration counts it (it does not count a skipped answer)."""
+    catch_up(u, now, state)
+    _release(u, p, amount, success, judged, state[1], state[12])
     refresh(u, state)
 
 
@@ -437,56 +463,87 @@ def deliver_late(u, amount, corrected, now, state):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, error_model="numpy")
+def _scan(slots, p, first, last, hot, arena, start, length, ordinal, least):  # type: ignore[no-untyped-def]
+    """The best of the edges first:last as `choose` finds it where none is SLOW and nothing needed or drawn; or -1."""
+    best, top = -1, -np.inf
+    for i in range(first, last):
+        u = slots[i]
+        w = hot[u, 0]
+        if w == CLOSED:
+            continue
+        s = hot[u, 1] if ordinal else w * p[i] * hot[u, 1]
+        if s < least or s < top:
+            continue
+        if s > top or best < 0 or _before(i, best, slots, p, arena, start, length):
+            best, top = i, s
+    return best
+
+
+@njit(cache=True, error_model="numpy")
+def _run(starts, slots, p, coins, delay, row, won, tried, s):  # type: ignore[no-untyped-def]
+    """One run of `simulate`; row: (T,) of chosen, won: (n,) of successes."""
+    (
+        hot,
+        table,
+        _terms,
+        curves,
+        points,
+        _set_start,
+        _set_group,
+        _groups,
+        arena,
+        start,
+        length,
+        ranks,
+        modes,
+        params,
+    ) = s
+    least, ordinal, drawn = params[MIN_SCORE], modes[SCORE] == ORDINAL, modes[SCORE] == DRAW
+    if modes[DECLINES] != 0:
+        least = max(least, 5e-324)
+    best, score, nothing, barred = np.empty(1, np.int64), np.empty(1), np.empty(0), np.empty(0, np.int64)
+    for t in range(row.size):
+        past = t - 1 - delay
+        if past >= 0 and row[past] >= 0:
+            u = row[past]
+            _release(u, tried[past], 1.0, coins[past] < tried[past], True, table, modes)
+            _renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params)
+        a, b = starts[t], starts[t + 1]
+        if drawn:
+            choose(slots[a:b], p[a:b], nothing, barred, np.uint64(0), 0, mix(np.uint64(t)), s, best, score)
+            i = a + best[0] if best[0] >= 0 else -1
+        else:
+            i = _scan(slots, p, a, b, hot, arena, start, length, ordinal, least)
+        row[t] = -1
+        if i >= 0:
+            u = slots[i]
+            row[t] = u
+            tried[t] = p[i]
+            won[u] += 1 if coins[t] < p[i] else 0
+            _charge(u, p[i], 1.0, table, modes)
+            _renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params)
+
+
+@njit(cache=True, error_model="numpy")
 def simulate(starts, slots, p, coins, drawn, delay, fresh, state, chosen, successes, loads):  # type: ignore[no-untyped-def]
     """Runs over one recorded stream of T arrivals with given coins: decisions, successes and loads.
 
     starts: (T + 1,), slots, p: (edges,), the edges of arrival t at starts[t]:starts[t + 1]; coins: (R, T), the
     attempt of arrival t succeeds if its coin is below p; drawn: (R, n, units) ranks, or (0, 0, 0).
     delay: the outcome of arrival t is applied just before the decision on arrival t + 1 + delay.
-    fresh: (n,) RESOURCE, the resources at the start; `state`'s own table is scratch.
+    fresh: (n,) RESOURCE, the resources at the start; `state`'s own table is
+    scratch. They have no terms, no groups and no money; the daemon's are chosen by `choose`, to the same effect.
     chosen: (R, T) int32, resource or -1; successes: (R, n) int64, zeros before; loads: (R, n): written.
     """
-    hot, table, terms, curves, points, set_start, set_group, groups, arena, start, length, ranks, modes, params = (
-        state
-    )
-    T = starts.size - 1
-    best, score = np.empty(TOP, np.int64), np.empty(TOP)
-    nothing, barred = np.empty(0), np.empty(0, np.int64)
-    tried = np.empty(T)
+    hot, table, terms, curves, points, set_start, set_group, groups = state[:8]
+    arena, start, length, ranks, modes, params = state[8:]
+    tried = np.empty(starts.size - 1)
     for r in range(coins.shape[0]):
         table[:] = fresh
         given = drawn[r] if drawn.shape[0] > 0 else ranks
-        s = (
-            hot,
-            table,
-            terms,
-            curves,
-            points,
-            set_start,
-            set_group,
-            groups,
-            arena,
-            start,
-            length,
-            given,
-            modes,
-            params,
-        )
+        sets = (set_start, set_group, groups)
+        s = (hot, table, terms, curves, points, *sets, arena, start, length, given, modes, params)
         refresh_all(s)
-        for t in range(T):
-            past = t - 1 - delay
-            if past >= 0 and chosen[r, past] >= 0:
-                settle(chosen[r, past], tried[past], 1.0, coins[r, past] < tried[past], True, 0, s)
-            a, b = starts[t], starts[t + 1]
-            choose(
-                slots[a:b], p[a:b], nothing, barred, np.uint64(0), 0, np.uint64(t * 2654435761 + r), s, best, score
-            )
-            chosen[r, t] = -1
-            if best[0] >= 0:
-                u = slots[a + best[0]]
-                chosen[r, t] = u
-                tried[t] = p[a + best[0]]
-                successes[r, u] += 1 if coins[r, t] < tried[t] else 0
-                book(u, tried[t], 1.0, 0, s)
+        _run(starts, slots, p, coins[r], delay, chosen[r], successes[r], tried, s)
         for u in range(table.size):
             loads[r, u] = table[u].load

@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from streamd.matching import balance, bounds, replay
+from streamd.matching.instance import instance
 from streamd.matching.pool import Arrival, Edge, Outcome, Pool
 from streamd.matching.resources import Offer
 from streamd.matching.rules import Rule
@@ -87,3 +89,35 @@ def test_a_pool_decides_as_the_reference(instance: dict[str, Any], run: dict[str
     )
     reward = float(np.sum(np.array(instance["w"]) * np.minimum(won, instance["b"])))
     assert reward == pytest.approx(run["reward"], abs=1e-9)
+
+
+@pytest.mark.parametrize(("given", "run"), _cases())
+def test_a_simulation_decides_as_the_reference(given: dict[str, Any], run: dict[str, Any]) -> None:
+    stream = instance(given["arrivals"], given["w"], given["b"], names_of(given))
+
+    runs = replay.simulate(stream, rule_of(run), np.array([given["coins"]]), ranks_of(given)[None], run["delay"])
+
+    assert runs.chosen[0].tolist() == run["decision"]
+    assert runs.loads[0].tolist() == pytest.approx(run["load"], abs=1e-9)
+    assert runs.reward[0] == pytest.approx(run["reward"], abs=1e-9)
+
+
+@pytest.mark.parametrize("given", GOLDEN["instances"], ids=lambda given: given["name"])
+def test_the_bounds_are_the_references(given: dict[str, Any]) -> None:
+    stream = instance(given["arrivals"], given["w"], given["b"])
+
+    assert bounds.matching_lp(stream) == pytest.approx(given["lp_matching"], abs=1e-6)
+    stochastic = given.get("lp_stochastic_configuration")
+    assert bounds.stochastic_lp(stream) == (stochastic and pytest.approx(stochastic, abs=1e-6))
+
+
+@pytest.mark.parametrize("name", ["exp", "gu", "sc", "hzu", "scu"])
+def test_balance_functions_have_their_published_values(name: str) -> None:
+    for x, k in GOLDEN["k_values"][name]:
+        assert balance.value(name, x) == pytest.approx(k, abs=1e-9)
+
+
+@pytest.mark.parametrize("b", list(GOLDEN["k_values"]["k_b"]))
+def test_the_capacity_aware_function_has_its_values(b: str) -> None:
+    for load, k in GOLDEN["k_values"]["k_b"][b]:
+        assert balance.value("k_b", load, float(b)) == pytest.approx(k, abs=2e-7)
