@@ -207,7 +207,7 @@ def until(condition: Callable[[], bool], processes: Sequence[Process], what: str
 def pace(group: Group, processes: Sequence[Process], available: int, seconds: float) -> Timed:
     """What one event takes, on the clock and of the processor, while all partitions move.
 
-    From a commit seen after the first ones of all partitions to the last one within `seconds`; it ends sooner if
+    From the commit after which all partitions have predictions to the first one after `seconds`; it ends sooner if
     one of the partitions reaches `available` events.
     """
     with closing(Reader(group.servers.broker, group.predictions, group.partitions)) as reader:
@@ -234,7 +234,11 @@ def _next(reader: Reader, before: list[int], processes: Sequence[Process]) -> _S
         return found != before
 
     until(moved, processes, "something is committed")
-    return _Seen(time.perf_counter(), sum(process.cpu() for process in processes), found)
+    return _seen(found, processes)
+
+
+def _seen(ends: list[int], processes: Sequence[Process]) -> _Seen:
+    return _Seen(time.perf_counter(), sum(process.cpu() for process in processes), ends)
 
 
 # --- events

@@ -22,9 +22,9 @@ def own() -> Iterator[Servers]:
 
 
 def test_every_contestant_makes_predictions(own: Servers) -> None:
-    fill(own, kafka_throughput.EVENTS, kafka_throughput.PARTITIONS, adult(20_000))
+    fill(own, kafka_throughput.EVENTS, kafka_throughput.PARTITIONS, adult(60_000))
     for start in (daemon, kafka_throughput.peer("codec"), kafka_throughput.peer("hand")):
-        timed = kafka_throughput.contestant(own, "confluent", start, 1, 20_000, 0.1)()
+        timed = kafka_throughput.contestant(own, "confluent", start, 1, 60_000, 0.1)()
         assert timed.seconds > 0
 
 
