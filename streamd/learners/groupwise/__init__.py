@@ -15,10 +15,10 @@ also with everyone's, or with the model of every group awake beside it (`experts
 of each group, on that group's events alone, in any order of the stream; it is not "better than a single model on
 every group" unless the single model is among the experts: use "pairs" or "own+everyone" where rare groups matter.
 
-Oracles: ridge in recursive form, theta += P x (y - x theta) / (1 + x P x), P -= P x (P x)' / (1 + x P x) from I / lam
-on; VAW predicts x theta / (1 + x P x) from the same state; logistic, softmax and linear quantiles by
-AdaGrad; or river models. Memory per group and d columns: 8 (d^2 + d + 3) bytes for ridge and VAW, 16 per pair of
-groups with "pairs", and a constant.
+Oracles: ridge in recursive form, theta += P x (y - x theta) / (1 + x P x), P -= P x (P x)' / (1 + x P x), where P
+is I / lam at first; VAW predicts x theta / (1 + x P x) from the same state; logistic, softmax and linear quantiles
+by AdaGrad; or river models. Memory per group and d columns: 8 (d^2 + d + 3) bytes for ridge and VAW, 16 per pair
+of groups with "pairs", and a constant.
 
 >>> model = GroupwiseRegressor(range=(0.0, 100.0), groups=["smoker=*", "age<30"], experts="pairs")
 >>> for i in range(80):
