@@ -46,12 +46,12 @@ class Life:
         self._code: int | None = None
 
     def seen(self) -> dict[str, Any]:
-        """partitions: that run; paused: partition -> reason; behind: partitions whose records wait; steps: how
+        """partitions: that run; paused: partition -> reason; lag: partition -> records that wait; steps: how
         often each was reached."""
         try:
             found: dict[str, Any] = json.loads(self._status.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
-            return {"partitions": [], "paused": {}, "idle": False, "behind": [], "steps": {}}
+            return {"partitions": [], "paused": {}, "idle": False, "lag": {}, "steps": {}}
         return found
 
     def signal(self, number: int) -> None:
@@ -147,7 +147,10 @@ def _live(config: Config, plan: Plan, status: Path) -> None:
                 "paused": {shard.partition: shard.reason for shard in view.shards if shard.phase == "paused"},
                 "idle": sight.idle,
                 "reasons": view.reasons,
-                "behind": [lag.partition for lag in view.lag if lag.records],
+                "lag": {
+                    p: sum(lag.records for lag in view.lag if lag.partition == p)
+                    for p in {lag.partition for lag in view.lag}
+                },
                 "steps": dict(steps),
             }
             draft = status.with_suffix(".draft")

@@ -38,20 +38,24 @@ def partition_added(play: Play, report: Path) -> None:
     play.feed()
     _see_paused(play, life)
     play.drain(life)
+    play.feed()
     life = play.begin()
     _see_paused(play, life)
-    life.kill()
+    play.drain(life)
     play.check(report, PARTITIONS + 1, paused=PARTITIONS)
 
 
 def _see_paused(play: Play, life: Life) -> None:
     """All is paused but the new partition, which is read to its end."""
-    play.feed()
 
     def settled() -> bool:
         play.alive(life)
         seen = life.seen()
-        return seen["partitions"] == [PARTITIONS] and len(seen["paused"]) == PARTITIONS and seen["behind"] == []
+        return (
+            seen["partitions"] == [PARTITIONS]
+            and len(seen["paused"]) == PARTITIONS
+            and seen["lag"] == {str(PARTITIONS): 0}
+        )
 
     until(settled, f"partitions 0 to {PARTITIONS - 1} are paused and {PARTITIONS} is read to its end")
     reasons = sorted(life.seen()["paused"].values())
