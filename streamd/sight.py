@@ -34,6 +34,7 @@ class Sight:
         self._lag: tuple[LagView, ...] = ()
         self._away = "not connected yet"
         self._next = 0.0
+        self._due: dict[int, float] = {}  # partition -> when it is shown anew
         now = time.time()
         self.view = EngineView(
             pipeline=pipeline,
@@ -158,8 +159,15 @@ class Sight:
         clean: bool,
         last: bool = False,
     ) -> None:
-        """Make the view anew if the old one has grown stale. clean: nothing polled is uncommitted."""
+        """Make the view anew if the old one has grown stale. clean: nothing polled is uncommitted.
+
+        A shard is shown as it was when clean: what is not committed may be void, and a counter never goes back.
+        """
         now = time.monotonic()
+        for shard in shards:
+            if not shard.dirty and (last or now >= self._due.get(shard.partition, 0.0)):
+                self._due[shard.partition] = now + FRESH
+                self._shards[shard.partition] = self._shard(shard)
         if now < self._next and not last:
             return
         self._next = now + FRESH
@@ -168,8 +176,6 @@ class Sight:
         behind = any(view.records for view in self._lag)
         if not behind:
             self._change(last_progress=time.time())
-        for shard in shards:
-            self._shards[shard.partition] = self._shard(shard)
         self._publish()
         self.idle = clean and not behind and self.view.ready
 

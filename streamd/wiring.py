@@ -38,6 +38,7 @@ logger = logging.getLogger("streamd")
 def build(config: Config) -> Daemon:
     """All engines of a configuration, not yet started. Raises ConfigError."""
     check(config)
+    _warm_up(config)
     parts = []
     for name, pipeline in config.pipeline.items():
         model = f"{pipeline.learner['kind']}/{configuration.digest(pipeline.meaning())}"
@@ -55,7 +56,7 @@ def check(config: Config) -> None:
 def engine(
     config: Config, name: str, sight: Sight, own_log: Log | None = None, own_store: Store | None = None
 ) -> Engine:
-    """One pipeline's engine, its kernels compiled; to be called in the thread that will run it.
+    """One pipeline's engine; to be called in the thread that will run it.
 
     own_log, own_store: instead of the configured ones.
     """
@@ -63,7 +64,6 @@ def engine(
     key = _signing_key(config)
     fresh = learner(name, pipeline, key)
     described = settings(config, pipeline)
-    _warm_up(name)
     meaning = pipeline.meaning()
 
     def identity(partition: int) -> Identity:
@@ -225,9 +225,8 @@ def _signing_key(config: Config) -> bytes | None:
     return None if secret is None else secret.encode()
 
 
-def _warm_up(name: str) -> None:
-    """Compile, or load, the kernels before readiness."""
+def _warm_up(config: Config) -> None:
+    """Compile, or load, the kernels before anything starts: nobody waits for it, least of all the watchdog."""
     began = time.monotonic()
-    kernels.load()
-    facts = {"pipeline": name, "seconds": round(time.monotonic() - began, 2)}
-    logger.info("kernels ready", extra={"facts": facts})
+    kernels.load({pipeline.learner["kind"] for pipeline in config.pipeline.values()})
+    logger.info("kernels ready", extra={"facts": {"seconds": round(time.monotonic() - began, 2)}})

@@ -120,7 +120,7 @@ def test_a_port_in_use_is_try_again(streamd: Terminal, running: tuple[subprocess
     process = spawn(streamd.folder, "run")
     _, err = process.communicate(timeout=60)
     assert process.returncode == EXIT_TRY_AGAIN
-    (line,) = lines(err)
+    line = lines(err)[-1]
     assert line["event"] == "stopped"
     assert re.search(r"http\.port: 127\.0\.0\.1:\d+ is in use", line["reason"])
 
@@ -152,7 +152,7 @@ def test_river_runs_with_a_fixed_hash_seed(streamd: Terminal) -> None:
     (streamd.folder / "streamd.toml").write_text(text)
     process = spawn(streamd.folder, "run")
     assert process.stderr is not None
-    assert lines(process.stderr.readline())[0]["event"] == "started"
+    assert [lines(process.stderr.readline())[0]["event"] for _ in range(2)] == ["kernels ready", "started"]
     environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
