@@ -464,7 +464,7 @@ def deliver_late(u, amount, corrected, now, state):  # type: ignore[no-untyped-d
 
 @njit(cache=True, error_model="numpy")
 def _scan(slots, p, first, last, hot, arena, start, length, ordinal, least):  # type: ignore[no-untyped-def]
-    """The best of the edges first:last as `choose` finds it where none is SLOW and nothing needed or drawn; or -1."""
+    """The best of the edges first:last, as `choose` does where none is SLOW, nothing needed or drawn; or -1."""
     best, top = -1, -np.inf
     for i in range(first, last):
         u = slots[i]

@@ -1,14 +1,16 @@
 """What could have been reached in hindsight: three upper bounds on the expected reward of any rule.
 
     matching LP         max sum w p x;  per arrival sum x <= 1;  per resource sum p x <= b;  0 <= x <= 1
-    stochastic LP       the stochastic configuration LP (Huang et al. 2023) in a compact form of the same value, for
+    stochastic LP       the stochastic configuration LP (Huang et al. 2023) in a compact form of the same value,
+    for
                         one unit of capacity: x_uv + sum of p x_uv' over v' before v <= 1 for every edge, and per
                         arrival sum x <= 1. x is the probability that v is offered to u, which needs u to be alive:
-                        it is with probability 1 - sum p x. (That both have one value is derived here, not published.)
+                        it is with probability 1 - sum p x. (That both have one value is derived here, not
+                        published.)
     exact optimum       dynamic programming over (arrival, available units), for tiny pools
 
-exact <= stochastic <= matching. A ratio says nothing without the bound it was taken against. Solved by HiGHS; seconds
-for tens of thousands of edges, so never on a worker's thread.
+exact <= stochastic <= matching. A ratio says nothing without the bound it was taken against. Solved by HiGHS;
+seconds for tens of thousands of edges, so never on a worker's thread.
 """
 
 from typing import Any
@@ -43,7 +45,7 @@ def stochastic_lp(given: Instance) -> float | None:
         return None
     if not edges:
         return 0.0
-    # With s the sum of p x on a resource so far as one more variable per edge, rows stay short: three entries each.
+    # With s the sum of p x on a resource so far as one more variable per edge, rows stay short.
     last = _predecessor(given)
     T, e, chained = len(given.starts) - 1, np.arange(edges), last >= 0
     ones, before = np.ones(edges), edges + last[chained]

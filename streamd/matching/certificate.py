@@ -1,16 +1,16 @@
-"""The ratio a balance function is good for, from the inequality its proof needs (one unit, vanishing probabilities).
+"""The ratio a balance function is good for, from the inequality of its proof (one unit, vanishing p).
 
-A match at load x gives w p (1 - k(x)) to its resource and w p k(x) to its arrival. Fix all that is random except the
-load theta ~ Exp(1) at which one resource succeeds, and let L be the load it would reach if it never did. What the
-pair earns must be at least Gamma times what the bound earns on it, for every L:
+A match at load x gives w p (1 - k(x)) to its resource and w p k(x) to its arrival. Fix all that is random except
+the load theta ~ Exp(1) at which one resource succeeds, and let L be the load it would reach if it never did. What
+the pair earns must be at least Gamma times what the bound earns on it, for every L:
 
     matching LP        A(L) + k(L) e^-L + int_0^L e^-t [k(L) - loss(t)]^+ dt          >= Gamma
     non-clairvoyant    A(L) + k(L) (1 + L) e^-L [+ int_0^L e^-t [t k(L) - loss(t)]^+ dt] >= Gamma
 
 with A(L) = int_0^L e^-t (1 - k(t)) dt and, where the resource succeeds at t < L, a loss by arrivals that went
-elsewhere: (L - t) k(L) if all probabilities are equal, int_t^L k if not. A multiple of k is as good a rule as k, so
-the best multiple is taken. The inequalities are derived from the papers' statements; that they give 0.57610 (hz), 2 -
-2 ln 2 (sc) and e E1(1) (gu), as published, is their check.
+elsewhere: (L - t) k(L) if all probabilities are equal, int_t^L k if not. A multiple of k is as good a rule as k,
+so the best multiple is taken. The inequalities are derived from the papers' statements; that they give 0.57610
+(hz), 2 - 2 ln 2 (sc) and e E1(1) (gu), as published, is their check.
 
 >>> round(certified("hz", equal=True, bound="matching LP"), 5)
 0.5761

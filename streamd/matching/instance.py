@@ -15,7 +15,8 @@ Integers = NDArray[np.int64]
 class Instance(Struct, frozen=True):
     """n resources, T arrivals in order, E edges.
 
-    weight, capacity: (n,); starts: (T + 1,): arrival t has the edges starts[t]:starts[t + 1]; slots: (E,) resources;
+    weight, capacity: (n,); starts: (T + 1,): arrival t has the edges starts[t]:starts[t + 1]; slots: (E,)
+    resources;
     p: (E,) probabilities; names: n ids, for the ties.
     """
 

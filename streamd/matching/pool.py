@@ -208,6 +208,11 @@ class Pool:
             return Decision(None, "too many attempts are open")
         return self._choose(arrival, edges, now)
 
+    def check(self, arrival: Arrival) -> None:
+        """Raise BadRecord if `decide` would."""
+        self._edges(arrival)
+        self.chances.codes(arrival.features)
+
     def apply(self, arrival: Arrival, decision: Decision, now: int) -> bool:
         """Make a decision true. Returns whether it is new; an (arrival, attempt) has one decision only."""
         if self.attempts.answer(arrival.id, arrival.attempt) is not None:

@@ -20,6 +20,8 @@ from streamd.matching.instance import Floats, Instance
 from streamd.matching.resources import Offer, Resources
 from streamd.matching.rules import Rule, promise
 
+Values = tuple[float | None, float | None, float | None]  # matching LP, stochastic LP, exact
+
 ALL: dict[str, Rule] = {
     "auto": Rule(),
     "greedy": Rule("greedy"),
@@ -42,8 +44,8 @@ ALL: dict[str, Rule] = {
 class Runs(NamedTuple):
     """R simulated runs of one rule.
 
-    chosen: (R, T) int32, resource or -1; successes: (R, n) int64; loads: (R, n); reward, surplus: (R,), the worth of
-    the successes up to each capacity, and how many there were beyond.
+    chosen: (R, T) int32, resource or -1; successes: (R, n) int64; loads: (R, n); reward, surplus: (R,), the worth
+    of the successes up to each capacity, and how many there were beyond.
     """
 
     chosen: NDArray[np.int32]
@@ -106,10 +108,8 @@ def simulate(
     successes, loads = np.zeros((R, given.n), np.int64), np.zeros((R, given.n))
     drawn = np.zeros((0, 0, 0)) if ranks is None else np.ascontiguousarray(ranks, np.float64)
     fresh = table.copy()
-    kernel.simulate(
-        given.starts, given.slots, given.p, np.ascontiguousarray(coins), drawn, delay, fresh, state, chosen, successes,
-        loads,
-    )  # fmt: skip
+    stream = (given.starts, given.slots, given.p, np.ascontiguousarray(coins), drawn)
+    kernel.simulate(*stream, delay, fresh, state, chosen, successes, loads)
     paid = np.minimum(successes, np.floor(given.capacity))
     return Runs(chosen, successes, loads, paid @ given.weight, (successes - paid).sum(axis=1))
 
@@ -128,9 +128,9 @@ def score(
     coins = rng.random((runs, len(given.starts) - 1))
     units = int(min(given.capacity.max(initial=1.0), 1024.0))
     ranks = rng.random((runs, given.n, max(1, units))) if runs * given.n * units <= 1 << 26 else None
-    values = (
-        (bounds.matching_lp(given), bounds.stochastic_lp(given), bounds.exact(given)) if solve else (None,) * 3
-    )
+    values: Values = (None, None, None)
+    if solve:
+        values = (bounds.matching_lp(given), bounds.stochastic_lp(given), bounds.exact(given))
     scores = [
         _score(name, rule, given, simulate(given, rule, coins, ranks, delay), values)
         for name, rule in rules.items()
@@ -146,8 +146,14 @@ def interval(values: Floats) -> float:
     return float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def _score(name: str, rule: Rule, given: Instance, runs: Runs, values: tuple[float | None, ...]) -> Score:
+def _ratio(mean: float, bound: float | None) -> float | None:
+    return mean / bound if bound else None
+
+
+def _score(name: str, rule: Rule, given: Instance, runs: Runs, values: Values) -> Score:
     mean = float(runs.reward.mean())
+    matching, stochastic, exact = values
+    ratios = _ratio(mean, matching), _ratio(mean, stochastic), _ratio(mean, exact)
     told = promise(rule, float(given.capacity.min(initial=np.inf)))
     return Score(
         name,
@@ -155,7 +161,7 @@ def _score(name: str, rule: Rule, given: Instance, runs: Runs, values: tuple[flo
         interval(runs.reward),
         float((runs.chosen >= 0).mean()) if runs.chosen.size else 0.0,
         float(runs.surplus.mean()),
-        *(mean / value if value else None for value in values),
+        *ratios,
         told.ratio,
         told.bound,
         told.assumes,

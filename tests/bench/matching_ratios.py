@@ -36,8 +36,7 @@ RULES = {
 
 
 class Family(NamedTuple):
-    """Instances, the bound they are held against, and the notes' (mean, half-width) where they have an
-    interval."""
+    """Instances, the bound they are held against, and (mean, half-width) where the notes have an interval."""
 
     make: Callable[[int], Instance]
     bound: Callable[[Instance], float | None]
