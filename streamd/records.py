@@ -7,7 +7,7 @@ Times are milliseconds since 1970; a record may also carry them as an RFC 3339 s
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -16,6 +16,7 @@ from streamd.errors import BadRecord
 from streamd.ports import Headers, Output, Record
 
 Id = Annotated[str, Meta(min_length=1, max_length=512)]
+T = TypeVar("T")
 Scalar = float | bool | str | None
 RawLabel = str | bool | int | float | list[str] | dict[str, float] | None
 
@@ -92,6 +93,14 @@ def decode_label(value: bytes | None) -> Label:
     if label.label is UNSET and not label.skip:
         raise BadRecord("Object missing required field `label`")
     return label
+
+
+def decode(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
+    """Any other record from its value, by a decoder of its type. Raises BadRecord."""
+    try:
+        return decoder.decode(value)  # type: ignore[arg-type]
+    except _REFUSED as error:
+        raise _refusal(value, error) from None
 
 
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)

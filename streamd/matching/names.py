@@ -66,22 +66,24 @@ class Names:
         self.free.append(slot)
 
     def state(self) -> State:
-        """Live arrays; the caller copies."""
-        arrays: dict[str, NDArray[Any]] = {
-            "start": self.start[: self.size],
-            "length": self.length[: self.size],
-            "arena": self.arena[: self.filled],
-        }
-        return State({**arrays, "free": np.array(self.free, np.int64)}, {"wasted": self._wasted})
+        """Arrays made anew: the lengths, and the names one after the other in the order of their slots."""
+        length = self.length[: self.size].astype(np.int64)
+        sizes = np.maximum(length, 0)
+        shift = self.start[: self.size] - (np.cumsum(sizes) - sizes)
+        arena = self.arena[np.repeat(shift, sizes) + np.arange(int(sizes.sum()))]
+        return State(
+            {"length": self.length[: self.size], "arena": arena, "free": np.array(self.free, np.int64)}, {}
+        )
 
     def restore(self, state: State) -> None:
-        start, length, arena = (state.arrays[name] for name in ("start", "length", "arena"))
-        if len(start) != len(length) or np.any(start + np.maximum(length, 0) > len(arena)) or np.any(start < 0):
+        length, arena = state.arrays["length"], state.arrays["arena"]
+        sizes = np.maximum(length.astype(np.int64), 0)
+        self.size, self.filled = len(length), int(sizes.sum())
+        if self.filled != len(arena):
             raise StateError("the names of the resources do not fit together")
-        self.size, self.filled = len(start), len(arena)
         self.free = [int(slot) for slot in state.arrays["free"]]
-        self._wasted = state.document["wasted"]
-        self.start = _resized(start, max(16, len(start)), 0)
+        self._wasted = 0
+        self.start = _resized(np.cumsum(sizes) - sizes, max(16, self.size), 0)
         self.length = _resized(length, len(self.start), -1)
         self.arena = _resized(arena, max(1024, len(arena)), 0)
         self._rehash()

@@ -179,13 +179,12 @@ class Resources:
             "terms": [list(terms) for terms in self._terms],
             "sets": [list(groups) for groups in self._sets],
             "curves": [list(key) for key in self._curves],
-            "names": self.names.state().document,
         }
         return State(arrays, document)
 
     def restore(self, state: State) -> None:
         names = {key[5:]: array for key, array in state.arrays.items() if key.startswith("name_")}
-        self.names.restore(State(names, state.document["names"]))
+        self.names.restore(State(names, {}))
         n = self.names.size
         self.table = np.zeros(max(16, n), kernel.RESOURCE)
         for name in kernel.RESOURCE.names or ():

@@ -1,0 +1,444 @@
+"""A matching pipeline on one partition: every arrival is answered at once, by a match or the reason for none.
+
+    arrival             decided, booked, answered; an (arrival, attempt) answered before gets the same answer again
+    resource, segment   joins, leaves, changes; an edge set is kept
+    outcome             settles its attempt; late, repeated, contradicting: see `streamd.matching.pool`
+    tick                event time moves on; attempts over their time fail, and may be offered again
+
+Pools live side by side, each with its own resources; a pool's records have its name as their key, so it has one
+partition and one writer. A record that cannot be read at all changes nothing. One that can moves event time on,
+even if what it says is refused (an outcome of an unknown match); both end as dead letters. `take` decides and
+applies; `replay` applies the decisions of the journal and never decides.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Struct, UnsetType
+
+from streamd import records as codec
+from streamd.errors import BadRecord, StateError
+from streamd.journal import Refusal
+from streamd.matching.attempts import Attempt, Decision
+from streamd.matching.pool import COUNTS as POOL_COUNTS
+from streamd.matching.pool import Arrival, Edge, Late, Limits, Outcome, Pool
+from streamd.matching.probabilities import Source
+from streamd.matching.resources import Offer, Rate, Refill
+from streamd.matching.rules import Rule
+from streamd.ports import Output, Record, murmur2
+from streamd.snapshot import State, merge, split
+from streamd.views import DelayView, QualityView, TaskView
+
+COUNTS = {
+    **POOL_COUNTS,
+    "reoffered": "attempts over their time that were offered again",
+    "resources": "resource records applied",
+    "segments": "segment records applied",
+    "dead_letters": "records refused",
+    "ticks": "moments at which event time moved on without a record",
+}
+NEVER = 1 << 62
+NO_REPLY = msgspec.Raw()
+
+
+class Settings(Struct, frozen=True):
+    """What the configuration says of a matching pipeline, as this stage needs it.
+
+    attempts: how often an arrival may be tried in all; after a time-out it is written to `arrivals` again without
+    who failed. partitions: of the inputs, to refuse a pool on a partition that is not its own; 0: not checked.
+    """
+
+    arrivals: str
+    resources: str
+    outcomes: str
+    matches: str
+    dead_letters: str
+    model: str
+    rule: Rule = Rule()
+    source: Source = Source()
+    timeout: int = 86_400_000
+    late: Late = "accept"
+    shares: Mapping[str, float] = {}
+    limits: Limits = Limits()
+    pools: int = 1000
+    attempts: int = 1
+    partitions: int = 0
+    record_bytes: int = 1 << 20
+    ahead: int = 300_000
+
+
+class ArrivalRecord(Struct, frozen=True):
+    """As DESIGN section 8 has it; a query is one, and asks for another resource than its event's other queries."""
+
+    id: codec.Id
+    pool: codec.Id
+    ts: int | str | None = None
+    deadline: int | str | None = None
+    attempt: int = 1
+    exclude: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    distinct: str | None = None
+    edges: list[Edge] | None = None
+    segment: str | None = None
+    features: dict[str, codec.Scalar] | None = None
+    kind: str | None = None
+    event: str | None = None
+    reply: msgspec.Raw = NO_REPLY
+
+
+class ResourceRecord(Struct, frozen=True):
+    """A resource, or with `edges` a segment."""
+
+    id: codec.Id
+    pool: codec.Id
+    op: Literal["put", "leave"] = "put"
+    capacity: float | None = None
+    weight: float = 1.0
+    cost: float = 1.0
+    concurrent: int = 0
+    groups: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    refill: Refill | None = None
+    pace: str = "asap"
+    rate: Rate | None = None
+    edges: list[Edge] | None = None
+    ts: int | str | None = None
+
+
+class OutcomeRecord(Struct, frozen=True):
+    id: codec.Id
+    pool: codec.Id
+    success: bool
+    resource: str | None = None
+    reason: str = "label"
+    ts: int | str | None = None
+
+
+class Match(Struct, frozen=True, omit_defaults=True):
+    """The answer. best: up to three of [resource, score]; query: the arrival as it came, if it names a `reply`."""
+
+    id: str
+    arrival: str
+    pool: str
+    resource: str | UnsetType = UNSET
+    unmatched: str | UnsetType = UNSET
+    p: float = 0.0
+    score: float = 0.0
+    k: float = 0.0
+    load: float = 0.0
+    open_until: int = 0
+    best: tuple[tuple[str, float], ...] = ()
+    model: str = ""
+    ts: int = 0
+    query: msgspec.Raw | UnsetType = UNSET
+
+
+Told = ArrivalRecord | ResourceRecord | OutcomeRecord
+
+_arrival = msgspec.json.Decoder(ArrivalRecord)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_decision = msgspec.msgpack.Decoder(Decision)
+_pack = msgspec.msgpack.Encoder(order="sorted").encode
+
+
+class Taken(NamedTuple):
+    """What a batch decided: its outputs in order, the refusals by index, the decisions."""
+
+    outputs: list[Output]
+    refused: dict[int, Refusal]
+    memos: list[bytes]
+
+
+class Matching:
+    """The stage of one shard. partition: given to dead letters and matches, None lets the log choose by key."""
+
+    def __init__(self, settings: Settings, partition: int | None) -> None:
+        self.settings = settings
+        self.partition = partition
+        self.pools: dict[str, Pool] = {}
+        self.now = 0  # event time, milliseconds since 1970
+        self.counts = {name: 0 for name in COUNTS if name not in POOL_COUNTS}
+        self._decoders: dict[str, msgspec.json.Decoder[Told]] = {
+            settings.arrivals: msgspec.json.Decoder(ArrivalRecord),
+            settings.resources: msgspec.json.Decoder(ResourceRecord),
+            settings.outcomes: msgspec.json.Decoder(OutcomeRecord),
+        }
+        self._next = NEVER  # no attempt of any pool is over its time before
+        self._offered: dict[
+            str, dict[str, bytes]
+        ] = {}  # pool -> match -> its arrival, while it may be offered again
+
+    def take(self, records: Sequence[Record]) -> Taken:
+        """Decide and apply a batch."""
+        return self._apply(records, {}, None)
+
+    def replay(self, records: Sequence[Record], refused: Mapping[int, Refusal], memos: Sequence[bytes]) -> None:
+        """Apply a batch as it was decided. Raises StateError where the journal does not fit the records."""
+        left = iter(memos)
+        self._apply(records, refused, left)
+        if next(left, None) is not None:
+            raise StateError("the journal holds more decisions than arrivals")
+
+    def deadline(self) -> int | None:
+        """The next moment of event time at which an attempt is over its time."""
+        return min((due for pool in self.pools.values() if (due := pool.deadline()) is not None), default=None)
+
+    # --- one batch
+
+    def _apply(
+        self, records: Sequence[Record], decided: Mapping[int, Refusal], memos: Iterator[bytes] | None
+    ) -> Taken:
+        taken = Taken([], {}, [])
+        for i, record in enumerate(records):
+            refusal = decided.get(i)
+            if refusal is None or not refusal.whole:
+                refusal = self._one(record, refusal, memos, taken)
+            if refusal is not None:
+                taken.refused[i] = refusal
+                self.counts["dead_letters"] += 1
+                topic = self.settings.dead_letters
+                taken.outputs.append(
+                    codec.dead_letter(topic, record, refusal.reason, record.timestamp, self.partition)
+                )
+        return taken
+
+    def _one(
+        self, record: Record, decided: Refusal | None, memos: Iterator[bytes] | None, taken: Taken
+    ) -> Refusal | None:
+        """Apply one record. Returns why it, or what it says, was refused."""
+        if not record.topic:
+            self.counts["ticks"] += 1
+            self._advance(record.timestamp, record, taken)
+            return None
+        try:
+            told, ts = self._read(record)
+        except BadRecord as refusal:
+            if memos is not None:
+                raise self._foreign(record, refusal.reason) from None
+            return Refusal(True, refusal.reason)
+        self._advance(ts, record, taken)
+        reason = self._act(told, record, decided, memos, taken)
+        if memos is not None and (reason is None) != (decided is None):
+            raise self._foreign(record, reason or "nothing against it")
+        return None if reason is None else Refusal(False, reason)
+
+    def _read(self, record: Record) -> tuple[Told, int]:
+        """A record and its event time. Raises BadRecord."""
+        settings = self.settings
+        if record.value is not None and len(record.value) > settings.record_bytes:
+            raise BadRecord(f"the record has {len(record.value)} bytes, more than {settings.record_bytes}")
+        told = codec.decode(self._decoders[record.topic], record.value)
+        self._owned(told.pool, record)
+        ts = record.timestamp if told.ts is None else codec.milliseconds(told.ts)
+        if ts > record.timestamp + settings.ahead:
+            raise BadRecord("ts: lies further ahead of the log's timestamp than limits.ahead allows")
+        return told, ts
+
+    def _owned(self, pool: str, record: Record) -> None:
+        """A pool on two partitions would promise its capacity twice."""
+        if record.key is None or record.key != pool.encode():
+            raise BadRecord("the key is not the pool's name: a pool must be on one partition")
+        partitions = self.settings.partitions
+        if partitions and murmur2(record.key) % partitions != record.partition:
+            raise BadRecord(
+                "the pool belongs on another partition: producers must partition by murmur2 of the key"
+            )
+        if pool not in self.pools and len(self.pools) >= self.settings.pools:
+            raise BadRecord(f"pool: there are {len(self.pools)} already")
+
+    def _act(
+        self,
+        told: Told,
+        record: Record,
+        decided: Refusal | None,
+        memos: Iterator[bytes] | None,
+        taken: Taken,
+    ) -> str | None:
+        """Do what a record says. Returns why not."""
+        pool = self._pool(told.pool)
+        try:
+            if isinstance(told, ArrivalRecord):
+                self._arrive(pool, told, record, memos, taken)
+            elif isinstance(told, ResourceRecord):
+                self._offer(pool, told)
+            else:
+                self._settle(pool, told)
+        except BadRecord as refusal:
+            return refusal.reason
+        return None
+
+    def _arrive(
+        self, pool: Pool, told: ArrivalRecord, record: Record, memos: Iterator[bytes] | None, taken: Taken
+    ) -> None:
+        arrival = _asked(told)
+        pool.check(arrival)
+        if memos is None:
+            decision = pool.decide(arrival, self.now)
+        else:
+            memo = next(memos, None)
+            if memo is None:
+                raise StateError(f"the journal holds no decision for {record.topic} offset {record.offset}")
+            decision = _decision.decode(memo)
+        new = pool.apply(arrival, decision, self.now)
+        if new and decision.resource is not None:
+            self._next = min(self._next, decision.open_until)
+            if arrival.attempt < self.settings.attempts:
+                assert record.value is not None
+                self._offered.setdefault(told.pool, {})[f"{arrival.id}/{arrival.attempt}"] = record.value
+        if memos is None:
+            taken.memos.append(_pack(decision))
+            taken.outputs.append(self._match(told, arrival, decision, record))
+
+    def _offer(self, pool: Pool, told: ResourceRecord) -> None:
+        if told.edges is not None:
+            pool.put_segment(told.id, told.edges)
+            self.counts["segments"] += 1
+            return
+        if told.op == "leave":
+            pool.leave(told.id)
+        elif told.capacity is None:
+            raise BadRecord("Object missing required field `capacity`")
+        else:
+            terms = (told.groups, told.needs, told.refill, told.pace, told.rate)
+            pool.put(told.id, Offer(told.capacity, told.weight, told.cost, told.concurrent, *terms), self.now)
+        self.counts["resources"] += 1
+
+    def _settle(self, pool: Pool, told: OutcomeRecord) -> None:
+        kept = pool.attempts.find(told.id)
+        pool.settle(Outcome(told.id, told.success, told.resource, told.reason == "skip"), self.now)
+        if kept is not None:
+            self._offered.get(told.pool, {}).pop(kept.id, None)
+
+    # --- time
+
+    def _advance(self, ts: int, record: Record, taken: Taken) -> None:
+        """Event time never goes back; attempts that are over their time fail."""
+        self.now = max(self.now, ts)
+        if self.now < self._next:
+            return
+        for name, pool in self.pools.items():
+            for kept in pool.advance(self.now):
+                self._again(name, kept, record, taken)
+        self._next = self.deadline() or NEVER
+
+    def _again(self, pool: str, kept: Attempt, record: Record, taken: Taken) -> None:
+        """Offer an arrival again, without who failed, while there are attempts and time."""
+        value = self._offered.get(pool, {}).pop(kept.id, None)
+        if value is None:
+            return
+        fields = _fields.decode(value)
+        told = _arrival.decode(value)
+        deadline = None if told.deadline is None else codec.milliseconds(told.deadline)
+        if deadline is not None and deadline <= self.now:
+            return
+        fields.pop("ts", None)
+        fields["attempt"] = msgspec.Raw(codec.encode(told.attempt + 1))
+        fields["exclude"] = msgspec.Raw(codec.encode([*told.exclude, kept.decision.resource]))
+        self.counts["reoffered"] += 1
+        taken.outputs.append(
+            Output(self.settings.arrivals, pool.encode(), codec.encode(fields), record.timestamp, self.partition)
+        )
+
+    # --- pieces
+
+    def _pool(self, name: str) -> Pool:
+        if name not in self.pools:
+            self.pools[name] = self._new()
+        return self.pools[name]
+
+    def _new(self) -> Pool:
+        given = self.settings
+        return Pool(
+            given.rule,
+            given.source,
+            timeout=given.timeout,
+            late=given.late,
+            shares=given.shares,
+            limits=given.limits,
+        )
+
+    def _match(self, told: ArrivalRecord, arrival: Arrival, decision: Decision, record: Record) -> Output:
+        assert record.value is not None
+        match = Match(
+            f"{arrival.id}/{arrival.attempt}",
+            arrival.id,
+            told.pool,
+            UNSET if decision.resource is None else decision.resource,
+            decision.reason or UNSET,
+            decision.p,
+            decision.score,
+            decision.k,
+            decision.load,
+            decision.open_until,
+            decision.best,
+            self.settings.model,
+            self.now,
+            UNSET if told.reply is NO_REPLY else msgspec.Raw(record.value),
+        )
+        return Output(self.settings.matches, record.key, codec.encode(match), record.timestamp, self.partition)
+
+    @staticmethod
+    def _foreign(record: Record, reason: str) -> StateError:
+        where = f"{record.topic} partition {record.partition} offset {record.offset}"
+        return StateError(f"{where} was taken otherwise when it was journalled; now: {reason}")
+
+    # --- what it shows, what it keeps
+
+    def show(self) -> TaskView:
+        counts = {name: sum(pool.counts[name] for pool in self.pools.values()) for name in POOL_COUNTS}
+        counts |= self.counts
+        settled = counts["successes"] + counts["failures"] + counts["timeouts"]
+        total = {"success": counts["successes"] / settled if settled else 0.0}
+        return TaskView(
+            counts=counts,
+            pending=sum(len(pool.attempts.open) for pool in self.pools.values()),
+            pending_bytes=0,
+            early=0,
+            classes=0,
+            delay=DelayView((), (0,), 0.0),
+            quality=QualityView(settled, total, {}, 0),
+        )
+
+    def freeze(self) -> Callable[[], State]:
+        """A cheap copy now, to be called between two batches; the function makes the state, in any thread."""
+        pools = {f"pool{i}": pool.freeze() for i, pool in enumerate(self.pools.values())}
+        offered = {name: dict(kept) for name, kept in self._offered.items() if kept}
+        document = {"now": self.now, "counts": dict(self.counts), "pools": list(self.pools)}
+
+        def thaw() -> State:
+            stage = State({"offered": np.frombuffer(_pack(offered), np.uint8)}, document)
+            return merge({**{name: pool() for name, pool in pools.items()}, "stage": stage})
+
+        return thaw
+
+    def restore(self, state: State) -> None:
+        parts = split(state)
+        stage = parts["stage"]
+        self.now = stage.document["now"]
+        self.counts |= stage.document["counts"]
+        self.pools = {}
+        for i, name in enumerate(stage.document["pools"]):
+            self._pool(name).restore(parts[f"pool{i}"])
+        self._offered = msgspec.msgpack.decode(stage.arrays["offered"].tobytes(), type=dict[str, dict[str, bytes]])
+        self._next = self.deadline() or NEVER
+
+
+def _asked(told: ArrivalRecord) -> Arrival:
+    """An arrival as the pool takes it. Raises BadRecord."""
+    if told.attempt < 1:
+        raise BadRecord("attempt: must be 1 or more")
+    deadline = None if told.deadline is None else codec.milliseconds(told.deadline)
+    return Arrival(
+        told.id,
+        told.attempt,
+        told.edges,
+        told.segment,
+        told.features,
+        told.kind,
+        told.needs,
+        told.exclude,
+        told.event if told.distinct is None else told.distinct,
+        deadline,
+    )
