@@ -12,7 +12,6 @@ by more than chance allows. The implementation is river's.
 """
 
 import numpy as np
-from river import drift
 
 from streamd.errors import ConfigError, StateError
 from streamd.learners.pickled import dump, load
@@ -28,6 +27,8 @@ class Adwin:
         self.delta = delta
         self.detections = 0
         self._key = key
+        from river import drift  # here, for it brings along half a second of imports
+
         self._adwin = drift.ADWIN(delta=delta)
 
     def update(self, loss: float) -> bool:
@@ -48,6 +49,6 @@ class Adwin:
         if "window" not in state.arrays or not isinstance(state.document.get("detections"), int):
             raise StateError("this is not the state of a drift detector")
         adwin = load(state.arrays["window"].tobytes(), self._key)
-        if not isinstance(adwin, drift.ADWIN):
+        if type(adwin) is not type(self._adwin):
             raise StateError(f"the state is that of a {type(adwin).__name__}, not of ADWIN")
         self._adwin, self.detections = adwin, state.document["detections"]

@@ -20,7 +20,6 @@ from typing import Any
 
 import msgspec
 from river import base
-from river.proba.base import Distribution
 
 from streamd.errors import StateError
 
@@ -158,6 +157,8 @@ class _Pickler(pickle.Pickler):
         return place
 
     def reducer_override(self, thing: Any) -> Any:
+        from river.proba.base import Distribution  # here, for it brings scipy.stats along
+
         if not isinstance(thing, Distribution) or thing.seed is not None or not hasattr(thing, "_rng"):
             return NotImplemented
         make, arguments, state, *rest = thing.__reduce_ex__(5)
