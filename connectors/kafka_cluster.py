@@ -90,8 +90,8 @@ class Cluster:
         if there.partitions != partitions:
             raise ConfigError("", f"topic {topic} has {there.partitions} partitions, {partitions} are needed")
 
-    def create_journal(self, topic: str, partitions: int) -> None:
-        """Make the journal, or give it the partitions that were added to the inputs meanwhile."""
+    def create_journal(self, topic: str, partitions: int) -> int:
+        """Make the journal, or give it the partitions that were added to the inputs meanwhile: how many it had."""
         there = self.topics([topic]).get(topic)
         if there is not None and there.partitions < partitions:
             with translated(f"adding partitions to {topic}", opening=True):
@@ -99,6 +99,7 @@ class Cluster:
                 self._admin.wait_for_topics([topic], timeout_ms=self._timeout)
         elif there is None:
             self.create(topic, partitions, JOURNAL_CONFIGS)
+        return partitions if there is None else there.partitions
 
     def check_inputs(self, inputs: Sequence[str]) -> int:
         """The number of partitions that all inputs have. Raises ConfigError if one is missing or differs."""

@@ -93,6 +93,7 @@ class KafkaLog:
         self._producer: BoundedProducer | None = None
         self._rebalances = Rebalances()
         self._partitions = 0
+        self._divided = 0  # partitions of the inputs when the group last divided them
         self._owned: set[int] = set()
         self._live: set[int] = set()
         self._counts: dict[str, int] = {}
@@ -108,7 +109,7 @@ class KafkaLog:
     def _open(self) -> None:
         cluster = self._cluster = Cluster(self._brokers, self._security, self._timeout)
         self._partitions = cluster.check_inputs(self._inputs)
-        cluster.create_journal(self._journal, self._partitions)
+        self._divided = cluster.create_journal(self._journal, self._partitions)
         with translated("joining the group", opening=True):
             consumer = self._consumer = KafkaConsumer(**self._consumer_settings)
             self._rebalances.consumer = consumer
@@ -139,6 +140,7 @@ class KafkaLog:
                 raise StateError(f"records were deleted before they were read: {error.__cause__}") from error
             raise
         assigned, revoked = self._rebalanced()
+        self._watch_growth()
         records = [_records(where, batch) for where, batch in batches.items() if where.partition in self._live]
         for run in records:
             self._lag.delivered(run[-1])
@@ -155,6 +157,18 @@ class KafkaLog:
         self._owned = set(assigned)
         self._live.clear()
         return assigned, revoked
+
+    def _watch_growth(self) -> None:
+        """The group's leader must see that partitions were added. After the restart of a static member the broker
+        takes it for the leader still, which kafka-python 3.0.12 does not know: so every member watches."""
+        if not self._owned:
+            return
+        consumer = _opened(self._consumer)
+        with translated("looking for new partitions"):
+            now = min(len(consumer.partitions_for_topic(topic)) for topic in self._inputs)
+        if now > self._divided:
+            self._divided = now
+            consumer._coordinator.request_rejoin()
 
     def _grow(self) -> None:
         """The inputs were given more partitions since `open`; the journal needs as many."""

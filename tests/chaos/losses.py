@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.chaos.lives import Life, done, until
+from tests.chaos.lives import Life, done
 from tests.chaos.play import Play
 from tests.chaos.world import PARTITIONS, add_partition, expire_offsets, lose_snapshots
 
@@ -57,7 +57,7 @@ def _see_paused(play: Play, life: Life) -> None:
             and seen["lag"] == {str(PARTITIONS): 0}
         )
 
-    until(settled, f"partitions 0 to {PARTITIONS - 1} are paused and {PARTITIONS} is read to its end")
+    play.wait(life, settled, f"partitions 0 to {PARTITIONS - 1} are paused and {PARTITIONS} is read to its end")
     reasons = sorted(life.seen()["paused"].values())
     if not all(f"had {PARTITIONS} partitions and has {PARTITIONS + 1}" in reason for reason in reasons):
         raise RuntimeError(f"paused for other reasons: {reasons}")

@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos.check import check
@@ -62,9 +63,16 @@ class Play:
         return len(seen["partitions"]) == partitions and bool(seen["idle"])
 
     def idle(self, life: Life, partitions: int = PARTITIONS) -> None:
+        self.wait(
+            life, lambda: self.is_idle(life, partitions), f"{life.worker} is idle on {partitions} partitions"
+        )
+
+    def wait(self, life: Life, condition: Callable[[], bool], what: str) -> None:
+        """Until something is true of a worker; if it never is, the worker says where it stands."""
         try:
-            until(lambda: self.is_idle(life, partitions), f"{life.worker} is idle on {partitions} partitions")
+            until(condition, what)
         except RuntimeError as error:
+            self.alive(life)
             life.signal(signal.SIGUSR1)  # it says where its threads stand
             time.sleep(1)
             raise RuntimeError(f"{error}; it sees {life.seen()}") from error
