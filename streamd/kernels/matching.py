@@ -525,6 +525,12 @@ def _run(starts, slots, p, coins, delay, row, won, tried, s):  # type: ignore[no
 
 
 @njit(cache=True, error_model="numpy")
+def follow(starts, slots, p, coins, chosen, won, state):  # type: ignore[no-untyped-def]
+    """One run from where `state` is, outcomes known at once: as `simulate` with one row of coins."""
+    _run(starts, slots, p, coins, 0, chosen, won, np.empty(starts.size - 1), state)
+
+
+@njit(cache=True, error_model="numpy")
 def simulate(starts, slots, p, coins, drawn, delay, fresh, state, chosen, successes, loads):  # type: ignore[no-untyped-def]
     """Runs over one recorded stream of T arrivals with given coins: decisions, successes and loads.
 

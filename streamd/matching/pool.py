@@ -194,12 +194,20 @@ class Pool:
 
     # --- arrivals
 
-    def decide(self, arrival: Arrival, now: int) -> Decision:
+    def edges(self, arrival: Arrival) -> "Edges | str":
+        """The edges of an arrival, or why there are none: `decide` and `apply` need not look them up again.
+
+        Good until the next change. Raises BadRecord for what `decide` would refuse.
+        """
+        self.chances.codes(arrival.features)
+        return self._edges(arrival)
+
+    def decide(self, arrival: Arrival, now: int, edges: "Edges | str | None" = None) -> Decision:
         """The answer to an arrival at this event time; changes nothing. Raises BadRecord for bad edges."""
         known = self.attempts.answer(arrival.id, arrival.attempt)
         if known is not None:
             return known.decision
-        edges = self._edges(arrival)
+        edges = self._edges(arrival) if edges is None else edges
         if isinstance(edges, str):
             return Decision(None, edges)
         if arrival.deadline is not None and arrival.deadline <= now:
@@ -208,18 +216,15 @@ class Pool:
             return Decision(None, "too many attempts are open")
         return self._choose(arrival, edges, now)
 
-    def check(self, arrival: Arrival) -> None:
-        """Raise BadRecord if `decide` would."""
-        self._edges(arrival)
-        self.chances.codes(arrival.features)
-
-    def apply(self, arrival: Arrival, decision: Decision, now: int) -> bool:
+    def apply(self, arrival: Arrival, decision: Decision, now: int, edges: "Edges | str | None" = None) -> bool:
         """Make a decision true. Returns whether it is new; an (arrival, attempt) has one decision only."""
         if self.attempts.answer(arrival.id, arrival.attempt) is not None:
             self.counts["repeated_arrivals"] += 1
             return False
         self.counts["arrivals"] += 1
-        self._count_unknown(arrival)
+        if arrival.edges is not None:
+            edges = self._edges(arrival) if edges is None else edges
+            self.counts["unknown_edges"] += 0 if isinstance(edges, str) else int(np.count_nonzero(edges.slots < 0))
         if decision.resource is None:
             self.counts["unmatched"] += 1
             self.attempts.add(Attempt(decision, arrival.id, arrival.attempt, now, status="unmatched"))
@@ -237,8 +242,9 @@ class Pool:
 
     def best(self, arrival: Arrival, now: int) -> Decision:
         """`decide` and `apply` in one."""
-        decision = self.decide(arrival, now)
-        self.apply(arrival, decision, now)
+        edges = self.edges(arrival)
+        decision = self.decide(arrival, now, edges)
+        self.apply(arrival, decision, now, edges)
         return decision
 
     # --- outcomes
@@ -364,8 +370,12 @@ class Pool:
 
     def _told(self, edges: Edges, priced: Priced, now: int, arrival: Arrival) -> Decision:
         """The decision for what the kernel found."""
-        name = self.resources.names.name
-        found = [int(i) for i in self._best if i >= 0]
+        found = [i for i in self._best.tolist() if i >= 0]
+        listed = arrival.edges
+        if listed is not None:
+            names = [listed[i].resource for i in found]
+        else:
+            names = [self.resources.names.name(int(edges.slots[i])) for i in found]
         slot, p = int(edges.slots[found[0]]), float(priced.p[found[0]])
         k, load = kernel.look(slot, now, self.resources.state)
         until = now + self.timeout
@@ -374,14 +384,14 @@ class Pool:
             bid = float(edges.bids[found[0]]) if edges.bids.size else np.nan
             units = bid if bid == bid else float(self.resources.table[slot]["weight"])
         return Decision(
-            name(slot),
+            names[0],
             p=p,
             score=float(self._score[0]),
             k=k,
             load=load,
             units=units,
             open_until=until if arrival.deadline is None else min(until, arrival.deadline),
-            best=tuple((name(int(edges.slots[i])), float(s)) for i, s in zip(found, self._score, strict=False)),
+            best=tuple(zip(names, self._score.tolist(), strict=False)),
         )
 
     def _why_not(self, edges: Edges, priced: Priced, barred: NDArray[np.int64], needs: np.uint64, now: int) -> str:
@@ -405,11 +415,6 @@ class Pool:
         return self.resources.names.find(names)
 
     # --- applying
-
-    def _count_unknown(self, arrival: Arrival) -> None:
-        if arrival.edges:
-            found = self.resources.names.find([edge.resource for edge in arrival.edges])
-            self.counts["unknown_edges"] += int((found < 0).sum())
 
     def _remember_distinct(self, key: str, resource: str) -> None:
         self._taken[key] = (*self._taken.pop(key, ()), resource)

@@ -273,15 +273,15 @@ class Matching:
         self, pool: Pool, told: ArrivalRecord, record: Record, memos: Iterator[bytes] | None, taken: Taken
     ) -> None:
         arrival = _asked(told)
-        pool.check(arrival)
+        edges = pool.edges(arrival)
         if memos is None:
-            decision = pool.decide(arrival, self.now)
+            decision = pool.decide(arrival, self.now, edges)
         else:
             memo = next(memos, None)
             if memo is None:
                 raise StateError(f"the journal holds no decision for {record.topic} offset {record.offset}")
             decision = _decision.decode(memo)
-        new = pool.apply(arrival, decision, self.now)
+        new = pool.apply(arrival, decision, self.now, edges)
         if new and decision.resource is not None:
             self._next = min(self._next, decision.open_until)
             if arrival.attempt < self.settings.attempts:
