@@ -27,7 +27,8 @@ from streamd.shard import Shard
 from streamd.sight import Sight
 from streamd.snapshots import Policy
 from streamd.stages.pending import Bounds
-from streamd.stages.predicting import Predicting, Settings
+from streamd.stages.predicting import Predicting
+from streamd.stages.settings import Settings
 
 if TYPE_CHECKING:
     from connectors.confluent_log import ConfluentLog

@@ -18,11 +18,10 @@ the memo that the journal kept, and what was refused is refused again without be
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from streamd import records as codec
@@ -32,8 +31,10 @@ from streamd.learners import Label, Learner, Predictions, Steps
 from streamd.learners.drift import Adwin
 from streamd.ports import Output, Record
 from streamd.snapshot import State, merge, split
-from streamd.stages.pending import Bounds, PendingLabels, Remembered
+from streamd.stages.answers import Answers, Predicted
+from streamd.stages.pending import PendingLabels, Remembered
 from streamd.stages.quality import ClassQuality, Judged, LabelDelay, ValueQuality
+from streamd.stages.settings import Settings
 from streamd.views import QualityView, TaskView
 
 COUNTS = {
@@ -53,25 +54,6 @@ COUNTS = {
 }
 
 
-class Settings(Struct, frozen=True):
-    """What the configuration says of a pipeline, as this stage needs it."""
-
-    task: str
-    events: str
-    labels: str | None
-    predictions: str
-    dead_letters: str
-    model: str
-    echo: tuple[str, ...]
-    top: int
-    bounds: Bounds
-    fading: float
-    drift_delta: float | None  # None: not watched
-    drift_reset: bool
-    record_bytes: int
-    ahead: int  # milliseconds
-
-
 class Taken(NamedTuple):
     """What a batch decided: its outputs in order, the refusals by index, the memos of its predictions."""
 
@@ -80,21 +62,13 @@ class Taken(NamedTuple):
     memos: list[bytes]
 
 
-class _Predicted(Struct, frozen=True, gc=False):
-    """A prediction to be written, once the run has been executed."""
-
-    event: codec.Event
-    record: Record
-    ts: int
-
-
 class _Run:
     """A run of steps under construction, and what must be done with its predictions."""
 
     def __init__(self, steps: Steps, memos: Iterator[bytes] | None) -> None:
         self.steps = steps
         self.memos = memos
-        self.predicted: list[_Predicted] = []
+        self.predicted: list[Predicted] = []
         self.filling: list[Remembered] = []  # entries whose memo is still a number of this run
         self.judged: list[tuple[int | bytes, Label]] = []
 
@@ -106,7 +80,7 @@ class _Run:
                 raise StateError(f"the journal holds no prediction for {record.topic} offset {record.offset}")
             return memo
         self.steps.predict(row)
-        self.predicted.append(_Predicted(event, record, ts))
+        self.predicted.append(Predicted(event, record, ts))
         return len(self.predicted) - 1
 
 
@@ -133,7 +107,7 @@ class Predicting:
         self._look = 0  # nothing is due before; a look at every record would cost more than most of them
         self.counts = dict.fromkeys(COUNTS, 0)
         self._read_label = codec.value_label if regress else codec.class_label
-        self._describe = self._value if regress else self._classes
+        self._answers = Answers(settings, partition)
         self._reads_text = settings.task == "text"
         self._one_by_one = self.drift is not None and settings.drift_reset
 
@@ -331,7 +305,7 @@ class Predicting:
             entry.memo = memos[entry.memo]
         self._judge(run.judged, predictions)
         taken.memos.extend(memos)
-        taken.outputs.extend(self._write(run.predicted, predictions))
+        taken.outputs.extend(self._answers.write(run.predicted, predictions, self.learner.classes))
 
     def _judge(self, judged: Sequence[tuple[int | bytes, Label]], predictions: Predictions) -> None:
         """Judge the predictions whose labels came, of this run or of earlier ones, in the order of the labels."""
@@ -366,37 +340,6 @@ class Predicting:
         for place, row in then:
             values[place, : len(row)] = row
         return values, known
-
-    def _write(self, predicted: Sequence[_Predicted], predictions: Predictions) -> list[Output]:
-        if not predicted:
-            return []
-        describe = self._describe
-        rows, known, why = predictions.values.tolist(), predictions.known.tolist(), predictions.why
-        topic, partition, encode = self.settings.predictions, self.partition, codec.encode
-        outputs = []
-        for i, one in enumerate(predicted):
-            record = one.record
-            told = encode(describe(one, rows[i][: known[i]], why(i)))
-            key = record.key if record.key is not None else one.event.id.encode()
-            outputs.append(Output(topic, key, told, record.timestamp, partition))
-        return outputs
-
-    def _classes(self, one: _Predicted, p: list[float], why: list[list[Any]]) -> codec.Prediction:
-        named: dict[str, float] = dict(zip(self.learner.classes, p, strict=False))
-        label = max(named, key=named.__getitem__) if named else None
-        if len(named) > self.settings.top:
-            likeliest = sorted(named, key=named.__getitem__, reverse=True)[: self.settings.top]
-            named = {name: named[name] for name in likeliest}
-        echo = self._echo(one.record) if self.settings.echo else UNSET
-        return codec.Prediction(one.event.id, label, named, UNSET, why, self.settings.model, one.ts, echo)
-
-    def _value(self, one: _Predicted, p: list[float], why: list[list[Any]]) -> codec.Prediction:
-        echo = self._echo(one.record) if self.settings.echo else UNSET
-        return codec.Prediction(one.event.id, UNSET, UNSET, p[0], why, self.settings.model, one.ts, echo)
-
-    def _echo(self, record: Record) -> dict[str, msgspec.Raw]:
-        assert record.value is not None
-        return codec.echo(record.value, self.settings.echo)
 
     # --- what it shows, what it keeps
 

@@ -12,7 +12,8 @@ from streamd.learners.groupwise.view import alarms, groups_view
 from streamd.ports import Record
 from streamd.snapshot import digest
 from streamd.stages.pending import Bounds
-from streamd.stages.predicting import Predicting, Settings
+from streamd.stages.predicting import Predicting
+from streamd.stages.settings import Settings
 from tests.unit.groupwise_data import live
 
 BOUNDS = Bounds(max_events=50, max_bytes=1 << 20, max_age=1000, remember=50, early=3, early_age=500)

@@ -14,7 +14,8 @@ from streamd.learners.linear import LinearClassifier, LinearRegressor
 from streamd.ports import Output, Record
 from streamd.records import DEAD_LETTER_HEADER
 from streamd.stages.pending import Bounds
-from streamd.stages.predicting import Predicting, Settings, Taken
+from streamd.stages.predicting import Predicting, Taken
+from streamd.stages.settings import Settings
 
 BOUNDS = Bounds(max_events=5, max_bytes=1 << 20, max_age=1000, remember=5, early=3, early_age=500)
 SETTINGS = Settings(

@@ -1,0 +1,66 @@
+"""Predictions as the records that go out: the likeliest classes or the value, the reasons, what is echoed."""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from streamd import records as codec
+from streamd.learners import Predictions, Why
+from streamd.ports import Output, Record
+from streamd.stages.settings import Settings
+
+
+class Predicted(Struct, frozen=True, gc=False):
+    """An event that was predicted, until its run has been executed. ts: its event time."""
+
+    event: codec.Event
+    record: Record
+    ts: int
+
+
+class Answers:
+    """Writes the predictions of one shard. partition: given to every output, None lets the log choose by key."""
+
+    def __init__(self, settings: Settings, partition: int | None) -> None:
+        self._settings = settings
+        self._partition = partition
+        self._describe = self._value if settings.task == "regress" else self._classes
+
+    def write(
+        self, predicted: Sequence[Predicted], predictions: Predictions, classes: Sequence[str]
+    ) -> list[Output]:
+        """One output per prediction, in order, under the event's key. classes: the learner's."""
+        if not predicted:
+            return []
+        describe, topic, partition, encode = (
+            self._describe,
+            self._settings.predictions,
+            self._partition,
+            codec.encode,
+        )
+        rows, known, why = predictions.values.tolist(), predictions.known.tolist(), predictions.why
+        outputs = []
+        for i, one in enumerate(predicted):
+            record = one.record
+            told = encode(describe(one, rows[i][: known[i]], classes, why(i)))
+            key = record.key if record.key is not None else one.event.id.encode()
+            outputs.append(Output(topic, key, told, record.timestamp, partition))
+        return outputs
+
+    def _classes(self, one: Predicted, p: list[float], classes: Sequence[str], why: Why) -> codec.Prediction:
+        named: dict[str, float] = dict(zip(classes, p, strict=False))
+        label = max(named, key=named.__getitem__) if named else None
+        if len(named) > self._settings.top:
+            likeliest = sorted(named, key=named.__getitem__, reverse=True)[: self._settings.top]
+            named = {name: named[name] for name in likeliest}
+        echo = self._echo(one.record) if self._settings.echo else UNSET
+        return codec.Prediction(one.event.id, label, named, UNSET, why, self._settings.model, one.ts, echo)
+
+    def _value(self, one: Predicted, p: list[float], classes: Sequence[str], why: Why) -> codec.Prediction:
+        echo = self._echo(one.record) if self._settings.echo else UNSET
+        return codec.Prediction(one.event.id, UNSET, UNSET, p[0], why, self._settings.model, one.ts, echo)
+
+    def _echo(self, record: Record) -> dict[str, msgspec.Raw]:
+        assert record.value is not None
+        return codec.echo(record.value, self._settings.echo)
