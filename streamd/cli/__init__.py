@@ -16,6 +16,7 @@ from streamd.cli.check import check
 from streamd.cli.demo import demo
 from streamd.cli.groupwise import groupwise
 from streamd.cli.init import init
+from streamd.cli.match import match
 from streamd.cli.run import run
 from streamd.cli.send import send
 from streamd.cli.ss3 import ss3
@@ -34,6 +35,7 @@ for verb in (run, check, init, send, tail, status, demo):
     app.command()(verb)
 app.add_typer(active, name="active")
 app.add_typer(groupwise, name="groupwise")
+app.add_typer(match, name="match")
 app.add_typer(ss3, name="ss3")
 app.add_typer(topics)
 

@@ -1,4 +1,4 @@
-"""Stochastic Balance with `sc`, unit capacities, cached scores, in plain Python: what the compiled core is held to.
+"""Stochastic Balance with `sc`, unit capacities, cached scores, in plain Python: the bar of the compiled core.
 
 mult[u] = w k(l / b), 0 while nothing is left; one entry is renewed per decision. Outcomes are known at once.
 """
