@@ -18,6 +18,7 @@ that draw at random or fill a cache in each prediction (`river.active`, for one)
 
 import contextlib
 import inspect
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -122,6 +123,7 @@ class _River:
     def reset(self) -> None:
         """Make the model anew from its description; classes and the features' types are kept."""
         self.model = build(self._described, self._seed)
+        _ask_without_making_room()
         self._met: set[str] = set()  # names this model has learned with
 
     def steps(self) -> RiverSteps:
@@ -281,3 +283,17 @@ def _observing(pipeline: compose.Pipeline) -> Iterator[None]:
 def _takes_weight(model: Any) -> bool:
     last = list(model.steps.values())[-1] if isinstance(model, compose.Pipeline) else model
     return "w" in inspect.signature(last.learn_one).parameters
+
+
+def _ask_without_making_room() -> None:
+    """river's nominal splitter gives a class an empty place when it is asked about it, so that a prediction
+    changes the order of its sums. Asked this way it answers the same and stays as it is."""
+    module = sys.modules.get("river.tree.splitter.nominal_splitter_classif")
+    if module is not None:
+        module.NominalSplitterClassif.cond_proba = _share
+
+
+def _share(splitter: Any, value: Any, label: Any) -> float:
+    seen = splitter._att_dist_per_class.get(label, {})
+    total = sum(seen.values())
+    return seen[value] / total if total and value in seen else 0.0
