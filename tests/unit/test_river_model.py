@@ -186,12 +186,20 @@ def test_an_exception_in_a_model_is_not_swallowed() -> None:
 def test_a_tree_asked_about_a_class_it_has_not_seen_with_a_feature_makes_no_room_for_it() -> None:
     tree = {"path": "river.tree.HoeffdingAdaptiveTreeClassifier", "params": {"grace_period": 5, "max_depth": 3}}
     learner = RiverClassifier(tree)
-    events = [({}, "low"), ({"town": ""}, "low"), ({"town": "", "colour": "red"}, "middle")] * 3
+    seen: dict[str, Any] = {"constant": 7.0, "town": "", "age": 0.0, "member": False}
     steps = learner.steps()
-    for x, label in events:
-        steps.learn(steps.row(x), label)
+    for x, label in (
+        ({}, "low"),
+        ({}, "low"),
+        (seen, "low"),
+        ({"member": True}, "middle"),
+        ({"age": 0.0, "town": "", "colour": "red"}, "middle"),
+    ):
+        row = steps.row(x)
+        steps.predict(row)
+        steps.observe(row)
+        steps.learn(row, label)
     steps.execute()
     before = digest(learner.state())
     learner.peek({"colour": "red"})
-    learner.peek({"town": "", "colour": "red"})
     assert digest(learner.state()) == before
