@@ -7,6 +7,9 @@ from tests.chaos.lives import Plan, until
 from tests.chaos.play import Play
 from tests.servers.proxy import ANY, FAULTS, Rule
 
+OPENING = {"ApiVersions", "FindCoordinator", "InitProducerId", "JoinGroup", "ListOffsets", "Metadata"}
+OPENING |= {"OffsetFetch", "SyncGroup"}  # requests of a worker's first moments, rare later
+
 
 def broker_restarted(play: Play) -> None:
     """Killed or stopped gently under load, away for a moment; the worker lives on."""
@@ -123,8 +126,9 @@ def request_cut(play: Play) -> None:
     place = play.least("broker request", [f"{kind}, {fault}" for kind in kinds for fault in FAULTS])
     play.count("broker request", place)
     kind, _, fault = place.partition(", ")
-    rule = Rule(kind, play.rng.randint(1, 3), next(f for f in FAULTS if f == fault), 3.0)
-    early = play.rng.random() < 0.5
+    nth = 1 if kind in OPENING else play.rng.randint(1, 3)
+    rule = Rule(kind, nth, next(f for f in FAULTS if f == fault), 3.0)
+    early = kind in OPENING or play.rng.random() < 0.5
     if early:
         play.broker.proxy.arm(rule)
     life = play.begin(world=play.through)

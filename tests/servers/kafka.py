@@ -114,14 +114,8 @@ def _copy_dependencies() -> None:
 
 def _format(java: str, classpath: str, cluster: str, properties: Path) -> None:
     command = [java, "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool", "format"]
-    run = subprocess.run(
-        [
-            *command,
-            f"--cluster-id={cluster}",
-            "-c",
-            str(properties),
-        ],  # it may begin with "-" capture_output=True, text=True, check=False
-    )
+    command += [f"--cluster-id={cluster}", "-c", str(properties)]  # with "=": an id may begin with a dash
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         raise RuntimeError(f"StorageTool format failed: {run.stdout}{run.stderr}")
 
