@@ -109,8 +109,9 @@ def redis_away(play: Play) -> None:
 
 def redis_cut(play: Play) -> None:
     """A request to Redis is lost, cut in half, unanswered or late."""
-    fault = play.least("redis request", list(FAULTS))
-    play.count("redis request", fault)
+    place = play.least("redis request", list(FAULTS))
+    play.count("redis request", place)
+    fault = next(fault for fault in FAULTS if fault == place)
     play.redis.proxy.arm(Rule(ANY, play.rng.randint(1, 40), fault, 2.0))
     life = play.begin(world=play.through)
     play.feed()
