@@ -204,7 +204,7 @@ class ConfluentLog:
         self._partitions = cluster.check_inputs(self._inputs)
         cluster.create_journal(self._journal, self._partitions)
 
-    def seek(self, partition: int, positions: Mapping[str, int]) -> None:
+    def seek(self, partition: int, positions: Mapping[str, int]) -> Mapping[str, int]:
         self._check_owned(partition)
         kept = {}
         with translated(f"looking up the offsets of partition {partition}"):
@@ -212,11 +212,13 @@ class ConfluentLog:
                 where = TopicPartition(topic, partition)
                 kept[topic] = _opened(self._consumer).get_watermark_offsets(where, self._timeout)
         check_positions(partition, positions, kept)
-        for topic, (oldest, end) in kept.items():
-            self._reading[topic, partition] = positions.get(topic, oldest)
+        starts = {topic: positions.get(topic, oldest) for topic, (oldest, _) in kept.items()}
+        for topic, (_, end) in kept.items():
+            self._reading[topic, partition] = starts[topic]
             self._reached.pop((topic, partition), None)
             self._lag.starts(topic, partition, end)
         self._moved = True
+        return starts
 
     def pause(self, partition: int) -> None:
         self._check_owned(partition)

@@ -176,7 +176,7 @@ class KafkaLog:
         self._partitions = cluster.check_inputs(self._inputs)
         cluster.create_journal(self._journal, self._partitions)
 
-    def seek(self, partition: int, positions: Mapping[str, int]) -> None:
+    def seek(self, partition: int, positions: Mapping[str, int]) -> Mapping[str, int]:
         self._check_owned(partition)
         consumer = _opened(self._consumer)
         wheres = [TopicPartition(topic, partition) for topic in self._inputs]
@@ -184,11 +184,13 @@ class KafkaLog:
             oldest = consumer.beginning_offsets(wheres, timeout_ms=self._milliseconds)
             end = consumer.end_offsets(wheres, timeout_ms=self._milliseconds)
         check_positions(partition, positions, {where.topic: (oldest[where], end[where]) for where in wheres})
+        starts = {where.topic: positions.get(where.topic, oldest[where]) for where in wheres}
         for where in wheres:
-            consumer.seek(where, positions.get(where.topic, oldest[where]))
+            consumer.seek(where, starts[where.topic])
             self._lag.starts(where.topic, partition, end[where])
         consumer.resume(*wheres)
         self._live.add(partition)
+        return starts
 
     def pause(self, partition: int) -> None:
         self._check_owned(partition)

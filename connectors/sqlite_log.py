@@ -175,12 +175,14 @@ class SqliteLog:
         self._check(partition, {self._names[number]: self._cursors[number] for number in waiting})
         raise StateError(f"{self._path}: records of partition {partition} of {list(self._inputs)} are missing")
 
-    def seek(self, partition: int, positions: Mapping[str, int]) -> None:
+    def seek(self, partition: int, positions: Mapping[str, int]) -> Mapping[str, int]:
         bounds = self._check(partition, positions)
-        for name in self._inputs:
-            self._cursors[self._topics[name].streams[partition]] = positions.get(name, bounds[name][0])
+        starts = {name: positions.get(name, bounds[name][0]) for name in self._inputs}
+        for name, start in starts.items():
+            self._cursors[self._topics[name].streams[partition]] = start
         if partition not in self._active:
             self._active.append(partition)
+        return starts
 
     def _check(self, partition: int, positions: Mapping[str, int]) -> Mapping[str, tuple[int, int]]:
         """The (oldest, next) offsets of a partition's inputs; raises StateError if a position is outside."""

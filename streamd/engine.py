@@ -124,7 +124,7 @@ class Engine:
             self._waiting.pop(0)
             self._sight.paused(partition, shard.reason)
             return
-        self._log.seek(partition, shard.positions)
+        shard.positions.update(self._log.seek(partition, shard.positions))
         self._waiting.pop(0)
         self._shards[partition] = shard
         self._quiet[partition] = time.monotonic()
@@ -141,7 +141,7 @@ class Engine:
         restored = self._restore(partition, topics)
         if isinstance(restored, Paused):
             return restored
-        self._inputs[partition] = {topic: topics[topic] for topic in restored.shard.positions}
+        self._inputs[partition] = {topic: topics[topic] for topic in restored.shard.inputs}
         return restored.shard
 
     def _restore(self, partition: int, topics: Mapping[str, TopicInfo]) -> Restored | Paused:

@@ -121,11 +121,12 @@ class Log(Protocol):
     def poll(self, max_records: int, timeout: float) -> Polled:
         """At most `max_records` records; waits up to `timeout` seconds for the first. Never blocks longer."""
 
-    def seek(self, partition: int, positions: Mapping[str, int]) -> None:
-        """Deliver this assigned partition from these next offsets on; topics not named: from their beginning.
+    def seek(self, partition: int, positions: Mapping[str, int]) -> Mapping[str, int]:
+        """Deliver this assigned partition from these next offsets on; topics not named: from the oldest kept.
 
-        Called after every assignment and every void epoch. Raises StateError if a position is below the
-        oldest offset kept or above the end (records were lost), naming topic, partition and both offsets.
+        Returns the next offsets of all input topics. Called after every assignment and every void epoch. Raises
+        StateError if a position is below the oldest offset kept or above the end (records were lost), naming
+        topic, partition and both offsets.
         """
 
     def pause(self, partition: int) -> None:

@@ -131,7 +131,7 @@ def _differs(manifest: Manifest, identity: Identity, topics: Mapping[str, TopicI
     if manifest.model != identity.model:
         keys = sorted(_different_keys("", manifest.config, identity.meaning))
         return f"its state was learned under another configuration; different: {', '.join(keys)}"
-    inputs = {topic: info for topic, info in topics.items() if topic in shard.positions}
+    inputs = {topic: info for topic, info in topics.items() if topic in shard.inputs}
     return changed({topic: TopicInfo(id, manifest.partitions) for topic, id in manifest.topics.items()}, inputs)
 
 

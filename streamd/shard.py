@@ -59,13 +59,14 @@ class Committed(NamedTuple):
 
 
 class Shard:
-    """One shard. `positions` are next offsets of all input topics."""
+    """One shard. `positions` are the next offsets of its input topics, of all of them once it has sought."""
 
     def __init__(self, partition: int, inputs: Sequence[str], task: Task) -> None:
         self.partition = partition
         self.task = task
         self.sequence = 0
-        self.positions = dict.fromkeys(inputs, 0)
+        self.inputs = tuple(inputs)
+        self.positions: dict[str, int] = {}
         self.journal_offset = 0
         self._entry = EntryBuilder(inputs)
         self._outputs: list[Output] = []

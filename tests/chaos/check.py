@@ -51,6 +51,7 @@ class _Partition:
         self._journal = (python_connection([world.broker], Security()), f"{config.group}.risk.journal")
         self.task = Predicting(wiring.settings(config, pipeline), wiring.learner("risk", pipeline), number)
         self.shard = Shard(number, pipeline.inputs, self.task)
+        self.shard.positions.update(dict.fromkeys(pipeline.inputs, 0))  # nothing was ever deleted from them
         self._outputs: list[Output] = []
         self._newest = 0
 

@@ -31,9 +31,10 @@ class WatchedLog:
             self._reach("records polled")
         return polled
 
-    def seek(self, partition: int, positions: Mapping[str, int]) -> None:
-        self._log.seek(partition, positions)
+    def seek(self, partition: int, positions: Mapping[str, int]) -> Mapping[str, int]:
+        starts = self._log.seek(partition, positions)
         self._reach("sought")
+        return starts
 
     def pause(self, partition: int) -> None:
         self._log.pause(partition)

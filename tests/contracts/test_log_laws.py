@@ -91,6 +91,14 @@ def test_topics_not_named_in_seek_start_at_their_beginning(world: World) -> None
     assert poll_until(log, 3) == wanted
 
 
+def test_seek_tells_where_every_topic_starts_the_oldest_kept_if_it_was_not_named(world: World) -> None:
+    events, labels = world.topic(word="events"), world.topic(word="labels")
+    world.fill(events, 3), world.fill(labels, 3)
+    world.harness.truncate(labels, 0, 2)
+    log = world.joined(events, labels)
+    assert log.seek(0, {events: 1}) == {events: 1, labels: 2}
+
+
 def test_every_input_topic_is_delivered_in_its_own_order(world: World) -> None:
     events, labels = world.topic(word="events"), world.topic(word="labels")
     wanted = {events: world.fill(events, 20), labels: world.fill(labels, 7)}

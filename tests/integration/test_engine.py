@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from connectors import sqlite_topics
+from connectors.sqlite_file import SqliteFile
 from streamd import config as configuration
 from streamd import wiring
 from streamd.config import Config
@@ -205,6 +207,20 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, bytes]
 
 
 Predictions = list[tuple[str, bytes]]
+
+
+def trim(config: Config, topic: str, below: int) -> None:
+    """Delete the records before an offset, as retention does."""
+    assert isinstance(config.log, configuration.SqliteLog)
+    file = SqliteFile(config.log.path)
+    with file.write() as db:
+        number = sqlite_topics.need(db, topic).streams[0]
+        (end,) = db.execute("SELECT next FROM stream WHERE number = ?", (number,)).fetchone()
+    sqlite_topics.keep(file, topic, sqlite_topics.Retention(records=end - below, wait=False))
+    with file.write() as db:
+        sqlite_topics.trim(db, number, 0, 0)
+    sqlite_topics.keep(file, topic, sqlite_topics.Retention())
+    file.close()
 
 
 def test_a_restart_goes_on_where_it_stopped_and_replays_nothing(tmp_path: Path, expected: Predictions) -> None:
@@ -424,6 +440,18 @@ def test_another_configuration_pauses_the_shard_and_names_the_keys(tmp_path: Pat
     assert len(predictions(config)) == 50
     run(config)
     assert len(predictions(config)) == 60
+
+
+def test_a_new_pipeline_starts_at_the_oldest_record_that_is_kept(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    fill(config, 0, 20)
+    trim(config, "events", below=15)
+    view = run(config)
+    assert [id for id, _ in predictions(config)] == [str(i) for i in range(15, 20)]
+    assert view.shards[0].counts["events"] == 5
+    fill(config, 20, 30)
+    run(config)
+    assert [id for id, _ in predictions(config)] == [str(i) for i in range(15, 30)]
 
 
 def test_each_partition_is_a_shard_of_its_own(tmp_path: Path) -> None:
