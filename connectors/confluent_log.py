@@ -353,14 +353,17 @@ class ConfluentLog:
             cluster.close()
 
     def _release(self) -> None:
-        """Close whatever is open, in this order: no more transactions, then no more heartbeats."""
-        consumer, seat, cluster = self._consumer, self._seat, self._cluster
-        self._consumer = self._seat = self._cluster = None
+        """Let go of whatever is open, in this order: no more transactions, then no more heartbeats.
+
+        The consumer is dropped, not closed: a static member does not leave by closing, and a rebalance that comes
+        within `close` can make it wait for ever (seen with confluent-kafka 2.16 in `assign`).
+        """
+        seat, cluster = self._seat, self._cluster
+        self._seat = self._cluster = None
         self._discard_producer()
         if seat is not None:
             seat.close()
-        if consumer is not None:
-            consumer.close()
+        self._consumer = None
         if cluster is not None:
             cluster.close()
 
