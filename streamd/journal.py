@@ -12,7 +12,7 @@ records are in it whole, so that replay needs neither the input topics nor their
     memos       one byte string per prediction, in order
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import lz4.frame
 import msgspec
@@ -115,9 +115,3 @@ def decode(raw: bytes, sequence: int) -> Entry:
     if entry.v != VERSION or entry.sequence != sequence:
         raise StateError(f"journal entry {sequence}: found version {entry.v}, sequence {entry.sequence}")
     return entry
-
-
-def entries(raw: Iterator[tuple[int, bytes, int]]) -> Iterator[Entry]:
-    """Decode what `Log.journal` delivers."""
-    for sequence, data, _ in raw:
-        yield decode(data, sequence)

@@ -4,7 +4,6 @@ A snapshot is due when the work since the last one exceeds `work` times what one
 share of the time whatever the state's size, and recovery stays in proportion to it.
 """
 
-import logging
 import queue
 import threading
 import time
@@ -20,8 +19,6 @@ from streamd.restore import Identity
 from streamd.shard import Committed
 from streamd.snapshot import Manifest
 from streamd.views import SnapshotView
-
-logger = logging.getLogger("streamd")
 
 
 class Policy(Struct, frozen=True):
