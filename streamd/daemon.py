@@ -3,9 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 from streamd.engine import Engine
-from streamd.errors import Transient
+from streamd.errors import NotFound, Transient
+from streamd.questions import AGAIN, Question
 from streamd.sight import Sight
 from streamd.views import EngineView
 
@@ -28,6 +30,12 @@ class Part:
         self._stopping.set()
         if self._engine is not None:
             self._engine.stop(leave)
+
+    def ask(self, question: Question) -> "Future[bytes]":
+        """See `Engine.ask`."""
+        if self._engine is None:
+            raise Transient(f"pipeline {self.name} is starting", AGAIN)
+        return self._engine.ask(question)
 
     def _run(self) -> None:
         try:
@@ -70,6 +78,13 @@ class Daemon:
     def idle(self) -> bool:
         """All logs are drained and all work is committed."""
         return all(part.sight.idle for part in self._parts)
+
+    def ask(self, pipeline: str, question: Question) -> "Future[bytes]":
+        """Ask a pipeline. Raises NotFound if there is none of that name, else see `Engine.ask`."""
+        for part in self._parts:
+            if part.name == pipeline:
+                return part.ask(question)
+        raise NotFound(f"there is no pipeline {pipeline} here")
 
     def views(self) -> Sequence[EngineView]:
         return [part.sight.view for part in self._parts]

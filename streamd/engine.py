@@ -9,12 +9,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 
 from msgspec import Struct
 
-from streamd.errors import Transient
-from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, TopicInfo
+from streamd.errors import Elsewhere, Transient
+from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, TopicInfo, murmur2
+from streamd.questions import AGAIN, Question, Questions
 from streamd.restore import Identity, Paused, Restored, changed, restore
 from streamd.shard import Shard
 from streamd.sight import Sight
@@ -34,7 +36,7 @@ class Pacing(Struct, frozen=True):
 
 
 class Engine:
-    """One pipeline. All methods but `stop` and `view` are called by the engine's own thread."""
+    """One pipeline. All methods but `stop` and `ask` are called by the engine's own thread."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Engine:
         self._began = time.monotonic()  # the epoch
         self._taken = 0  # records in the epoch
         self._quiet: dict[int, float] = {}  # partition -> when its last record came
+        self._questions = Questions()
         self._stopping = threading.Event()
         self._leaving = False
 
@@ -69,6 +72,10 @@ class Engine:
         """End the epoch, write snapshots, then `run` returns. leave: give the seat in the group up at once."""
         self._leaving = leave
         self._stopping.set()
+
+    def ask(self, question: Question) -> "Future[bytes]":
+        """A question to the live model, answered between two batches. Raises Transient if too many wait."""
+        return self._questions.ask(question)
 
     # --- the loop
 
@@ -94,6 +101,7 @@ class Engine:
         if self._due():
             self._commit()
         self._look()
+        self._questions.answer(self._answer)
 
     def _follow(self, polled: Polled) -> None:
         """The log has given or taken partitions. What a lost shard did since its commit was never sent."""
@@ -216,6 +224,20 @@ class Engine:
                 self._log.trim_journal(written.partition, written.oldest_journal_offset, before)
         self._sight.look(self._shards.values(), self._log.lag, clean=not self._waiting and not self._dirty())
 
+    def _answer(self, question: Question) -> bytes:
+        """What the shard that is asked says. Raises Elsewhere if another worker has it, Transient while it is not
+        ready, and what the task makes of the question."""
+        partition = question.partition
+        if partition is None and question.key is not None:
+            partition = murmur2(question.key) % self._partitions()
+        if partition is None:
+            partition = min(self._shards, default=None)
+        if partition is not None and (shard := self._shards.get(partition)) is not None:
+            return shard.task.answer(question)
+        if partition is None or partition in self._sight.held:
+            raise Transient("; ".join(self._sight.view.reasons) or "not ready", AGAIN)
+        raise Elsewhere(partition)
+
     # --- the way back
 
     def _void(self, failure: Transient) -> None:
@@ -265,12 +287,19 @@ class Engine:
 
     def _release(self) -> None:
         """Let go of everything, whatever ended the loop: the snapshots first, for they speak of the log's seat."""
+        self._questions.close()
         self._writer.close()
         self._store.close()
         self._log.close(self._leaving)
         self._sight.ended()
 
     # --- small questions
+
+    def _partitions(self) -> int:
+        """How many the inputs have. Raises Transient before the first restore."""
+        for topics in self._inputs.values():
+            return max(topic.partitions for topic in topics.values())
+        raise Transient("no shard has been restored yet", AGAIN)
 
     def _dirty(self) -> bool:
         return any(shard.dirty for shard in self._shards.values())

@@ -8,6 +8,8 @@
 | `Fenced`      | connectors               | another worker has this name: exit 78, no second attempt           |
 | `ConfigError` | `config`, `wiring`       | refused before anything starts: exit 78                            |
 | `StateError`  | restore, snapshots, logs | stop; exit 65, and a sentence that says what is possible           |
+| `NotFound`    | answers to questions     | told to who asked: no such pipeline, subject, kind of question     |
+| `Elsewhere`   | answers to questions     | told to who asked: another worker has the shard                    |
 """
 
 EXIT_OK = 0
@@ -61,6 +63,19 @@ class ConfigError(StreamdError):
         super().__init__(f"{key}: {expected}" if key else expected)
         self.key = key
         self.expected = expected
+
+
+class NotFound(StreamdError):
+    """A question about what is not there."""
+
+
+class Elsewhere(StreamdError):
+    """A question about a shard that is not with this worker. owner: the worker that has it, if known."""
+
+    def __init__(self, partition: int, owner: str | None = None) -> None:
+        super().__init__(f"partition {partition} is not with this worker")
+        self.partition = partition
+        self.owner = owner
 
 
 class StateError(StreamdError):

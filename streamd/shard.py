@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from streamd.journal import Entry, EntryBuilder, Refusal
 from streamd.ports import Output, Record, ShardEpoch
+from streamd.questions import Question
 from streamd.snapshot import State
 from streamd.views import TaskView
 
@@ -37,6 +38,10 @@ class Task(Protocol):
 
     def replay(self, records: Sequence[Record], refused: Mapping[int, Refusal], memos: Sequence[bytes]) -> None:
         """Apply a batch as it was decided."""
+
+    def answer(self, question: Question) -> bytes:
+        """Answer in JSON, and change nothing. Raises NotFound for a kind of question that is none of this task's,
+        BadRecord for a body that does not fit."""
 
     def deadline(self) -> int | None:
         """The next moment of event time at which something happens without a record."""

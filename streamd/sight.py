@@ -5,7 +5,7 @@ Written by the engine's thread only; `view` and `idle` may be read by any.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -58,6 +58,11 @@ class Sight:
             away=True,
             unwritten=0,
         )
+
+    @property
+    def held(self) -> Collection[int]:
+        """The partitions that are with this worker, whatever they wait for. For the engine's thread."""
+        return self._phases
 
     # --- facts
 

@@ -93,7 +93,7 @@ def watched(config: Config, daemon: Daemon) -> Iterator[str]:
     watchdog = Watchdog(config.worker.stall, liveness.stuck)
     server = None
     if config.http.enabled:
-        server = HttpServer(config, digest(plain(config)), daemon.views, liveness.look)
+        server = HttpServer(config, digest(plain(config)), daemon.views, liveness.look, daemon.ask)
         server.start()
     watchdog.start()
     try:

@@ -1,4 +1,5 @@
-"""Health, metrics and the state of the pipelines over HTTP. It reads what the engines show, and changes nothing.
+"""Health, metrics and the state of the pipelines over HTTP. It reads what the engines show, hands
+them questions, and changes nothing.
 
     /livez                 200, or 503 with the reason: an engine ended, or is stuck although records wait
     /readyz                200 or 503; JSON with the reasons per pipeline
@@ -6,14 +7,22 @@
     /v1/pipelines          all views as JSON, with the group and the worker that shows them
     /v1/pipelines/{name}   one view
     /v1/pipelines/{name}/partitions/{partition}   one shard, or 421 if another worker has it
+    POST /v1/pipelines/{name}/predict    the body, an event, predicted by the live model; nothing is learned
+    POST /v1/pipelines/{name}/explain    the same, with the whole reason
     /                      a page for people
+
+A question may say whose shard it is for: `?partition=3`, or `?key=` as a record's; else any shard here answers.
+400 what cannot be used, 404 what is not there, 413 too long, 421 a shard of another worker, 503 with Retry-After
+where no answer came in time.
 
 With a token every route but the two health checks needs `Authorization: Bearer TOKEN`, else 401.
 """
 
+import asyncio
 import hmac
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 import msgspec
 from msgspec import Struct
@@ -27,8 +36,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from streamd.errors import BadRecord, Elsewhere, NotFound, Transient
 from streamd.http.page import page
+from streamd.questions import AGAIN, Question
 from streamd.views import EngineView
+
+QUESTIONS = ("predict", "explain")
+LONGEST = 1 << 20  # bytes of a question
+Ask = Callable[[str, Question], "Future[bytes]"]
 
 OPEN = frozenset({"/livez", "/readyz"})  # for probes, which have no token
 
@@ -41,6 +56,8 @@ class Shown(Struct, frozen=True):
     views: Callable[[], Sequence[EngineView]]
     alive: Callable[[], str]
     metrics: CollectorRegistry
+    ask: Ask
+    patience: float  # seconds an answer may take
 
 
 class Pipelines(Struct, frozen=True):
@@ -103,8 +120,23 @@ def app(shown: Shown, token: str | None) -> Starlette:
         for shard in named(request).shards:
             if shard.partition == number:
                 return _json(shard)
-        refusal = {"error": f"partition {number} is not with this worker", "partition": number, "owner": None}
-        return _json(refusal, 421)
+        return _elsewhere(Elsewhere(number))
+
+    async def ask(request: Request) -> Response:
+        question = await _question(request)
+        try:
+            answered = asyncio.wrap_future(shown.ask(request.path_params["name"], question))
+            return Response(await asyncio.wait_for(answered, shown.patience), media_type="application/json")
+        except BadRecord as refusal:
+            raise HTTPException(400, refusal.reason) from None
+        except NotFound as refusal:
+            raise HTTPException(404, str(refusal)) from None
+        except Elsewhere as refusal:
+            return _elsewhere(refusal)
+        except Transient as refusal:
+            return _busy(str(refusal), refusal.retry_after)
+        except TimeoutError:
+            return _busy(f"no answer within {shown.patience:g} s", None)
 
     async def home(request: Request) -> Response:
         return page(shown.group, shown.worker, shown.views(), time.time())
@@ -117,6 +149,7 @@ def app(shown: Shown, token: str | None) -> Starlette:
         Route("/v1/pipelines", pipelines),
         Route("/v1/pipelines/{name}", pipeline),
         Route("/v1/pipelines/{name}/partitions/{partition:int}", partition),
+        *(Route(f"/v1/pipelines/{{name}}/{kind}", ask, methods=["POST"], name=kind) for kind in QUESTIONS),
     ]
     guard = [] if token is None else [Middleware(Guard, token=token)]
     return Starlette(routes=routes, middleware=guard, exception_handlers={HTTPException: _refuse})
@@ -158,6 +191,31 @@ def _readiness(view: EngineView, now: float) -> Readiness:
         max((lag.seconds for lag in view.lag), default=0.0),
         max(0.0, now - view.last_epoch),
     )
+
+
+async def _question(request: Request) -> Question:
+    """What a request asks. Raises HTTPException."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LONGEST:
+            raise HTTPException(413, f"more than {LONGEST} bytes")
+    number, key = request.query_params.get("partition"), request.query_params.get("key")
+    if number is not None and not (number.isascii() and number.isdigit()):
+        raise HTTPException(400, "partition: expected a number")
+    partition = None if number is None else int(number)
+    kind = request.url.path.rpartition("/")[2]
+    return Question(kind, body, partition, None if key is None else key.encode())
+
+
+def _elsewhere(refusal: Elsewhere) -> Response:
+    return _json({"error": str(refusal), "partition": refusal.partition, "owner": refusal.owner}, 421)
+
+
+def _busy(reason: str, again: float | None) -> Response:
+    answer = _json({"error": reason}, 503)
+    answer.headers["retry-after"] = str(max(1, round(again or AGAIN)))
+    return answer
 
 
 def _json(value: object, status: int = 200) -> Response:

@@ -9,7 +9,7 @@ import uvicorn
 
 from streamd.config import Config, secret
 from streamd.errors import ConfigError, StreamdError, Transient
-from streamd.http.app import Shown, app
+from streamd.http.app import Ask, Shown, app
 from streamd.metrics import registry
 from streamd.views import EngineView
 
@@ -20,15 +20,22 @@ class HttpServer:
     """Health, metrics and the API. Making it binds the address.
 
     digest: of the configuration, for the metrics. alive: why the process is not alive, empty if it is.
+    ask: hands a question to a pipeline; patience: seconds its answer may take.
     Raises ConfigError if the address cannot be had on this machine or the token cannot be read, and Transient
     (exit 75) if the port is in use: as a rule by the process before this one, which is still draining.
     """
 
     def __init__(
-        self, config: Config, digest: str, views: Callable[[], Sequence[EngineView]], alive: Callable[[], str]
+        self,
+        config: Config,
+        digest: str,
+        views: Callable[[], Sequence[EngineView]],
+        alive: Callable[[], str],
+        ask: Ask,
+        patience: float = 5.0,
     ) -> None:
         token = secret(config.http.token_file, key="http.token_file")
-        shown = Shown(config.group, config.worker.name, views, alive, registry(views, digest))
+        shown = Shown(config.group, config.worker.name, views, alive, registry(views, digest), ask, patience)
         self._socket = _bind(config.http.host, config.http.port)
         settings = uvicorn.Config(
             app(shown, token),

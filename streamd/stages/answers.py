@@ -31,22 +31,21 @@ class Answers:
         self, predicted: Sequence[Predicted], predictions: Predictions, classes: Sequence[str]
     ) -> list[Output]:
         """One output per prediction, in order, under the event's key. classes: the learner's."""
-        if not predicted:
-            return []
-        describe, topic, partition, encode = (
-            self._describe,
-            self._settings.predictions,
-            self._partition,
-            codec.encode,
-        )
-        rows, known, why = predictions.values.tolist(), predictions.known.tolist(), predictions.why
+        topic, partition, encode = self._settings.predictions, self._partition, codec.encode
         outputs = []
-        for i, one in enumerate(predicted):
+        for one, told in zip(predicted, self.describe(predicted, predictions, classes), strict=True):
             record = one.record
-            told = encode(describe(one, rows[i][: known[i]], classes, why(i)))
             key = record.key if record.key is not None else one.event.id.encode()
-            outputs.append(Output(topic, key, told, record.timestamp, partition))
+            outputs.append(Output(topic, key, encode(told), record.timestamp, partition))
         return outputs
+
+    def describe(
+        self, predicted: Sequence[Predicted], predictions: Predictions, classes: Sequence[str]
+    ) -> list[codec.Prediction]:
+        """One prediction each, in order."""
+        describe, why = self._describe, predictions.why
+        rows, known = predictions.values.tolist(), predictions.known.tolist()
+        return [describe(one, rows[i][: known[i]], classes, why(i)) for i, one in enumerate(predicted)]
 
     def _classes(self, one: Predicted, p: list[float], classes: Sequence[str], why: Why) -> codec.Prediction:
         named: dict[str, float] = dict(zip(classes, p, strict=False))

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 
 from streamd import records as codec
-from streamd.errors import BadRecord, StateError
+from streamd.errors import BadRecord, NotFound, StateError
 from streamd.journal import Refusal
 from streamd.matching.attempts import Attempt, Decision
 from streamd.matching.pool import COUNTS as POOL_COUNTS
@@ -28,6 +28,7 @@ from streamd.matching.probabilities import Source
 from streamd.matching.resources import Offer, Rate, Refill
 from streamd.matching.rules import Rule
 from streamd.ports import Output, Record, murmur2
+from streamd.questions import Question
 from streamd.snapshot import State, merge, split
 from streamd.views import DelayView, QualityView, TaskView
 
@@ -180,6 +181,10 @@ class Matching:
         self._apply(records, refused, left)
         if next(left, None) is not None:
             raise StateError("the journal holds more decisions than arrivals")
+
+    def answer(self, question: Question) -> bytes:
+        """Nothing can be asked of it yet. Raises NotFound."""
+        raise NotFound(f"a match pipeline does not answer {question.kind}")
 
     def deadline(self) -> int | None:
         """The next moment of event time at which an attempt is over its time."""

@@ -30,8 +30,10 @@ from streamd.journal import Refusal
 from streamd.learners import Label, Learner, Predictions, Steps
 from streamd.learners.drift import Adwin
 from streamd.ports import Output, Record
+from streamd.questions import Question
 from streamd.snapshot import State, merge, split
 from streamd.stages.answers import Answers, Predicted
+from streamd.stages.asked import answer
 from streamd.stages.pending import PendingLabels, Remembered
 from streamd.stages.quality import ClassQuality, Judged, LabelDelay, ValueQuality
 from streamd.stages.settings import Settings
@@ -121,6 +123,10 @@ class Predicting:
         self._apply(records, refused, left)
         if next(left, None) is not None:
             raise StateError("the journal holds more predictions than events")
+
+    def answer(self, question: Question) -> bytes:
+        """See `stages.asked`."""
+        return answer(question, self.learner, self._answers, self.settings, self.now)
 
     def deadline(self) -> int | None:
         """The next moment of event time at which something happens without a record."""

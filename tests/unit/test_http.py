@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from engine_views import ENGINE, SHARD
 from msgspec.structs import replace
 
 from streamd.config import Config, Http, Worker, parse
-from streamd.errors import ConfigError, Transient
-from streamd.http.app import readiness
+from streamd.errors import BadRecord, ConfigError, Elsewhere, NotFound, StreamdError, Transient
+from streamd.http.app import LONGEST, readiness
 from streamd.http.server import HttpServer
+from streamd.questions import Question
 from streamd.views import EngineView
 
 PIPELINE = '[pipeline.adult]\ntask = "classify"\nevents = "people"\nlearner = {kind = "linear"}\n'
@@ -28,6 +30,14 @@ class Shown:
     def __init__(self) -> None:
         self.views: list[EngineView] = [ENGINE]
         self.dead = ""
+        self.asked: list[tuple[str, Question]] = []
+        self.answer: Future[bytes] | StreamdError = Future()
+
+    def ask(self, pipeline: str, question: Question) -> "Future[bytes]":
+        self.asked.append((pipeline, question))
+        if isinstance(self.answer, StreamdError):
+            raise self.answer
+        return self.answer
 
 
 class Answer:
@@ -48,9 +58,17 @@ def configured(**keys: Any) -> Config:
 
 
 def get(server: HttpServer, path: str, **headers: str) -> Answer:
+    return request(server, "GET", path, None, headers)
+
+
+def post(server: HttpServer, path: str, body: bytes, **headers: str) -> Answer:
+    return request(server, "POST", path, body, headers)
+
+
+def request(server: HttpServer, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:
-        connection.request("GET", path, headers=headers)
+        connection.request(method, path, body, headers)
         return Answer(connection.getresponse())
     finally:
         connection.close()
@@ -69,7 +87,7 @@ def start(shown: Shown) -> Iterator[Start]:
     servers = []
 
     def make(config: Config) -> HttpServer:
-        server = HttpServer(config, "c0ffee", lambda: shown.views, lambda: shown.dead)
+        server = HttpServer(config, "c0ffee", lambda: shown.views, lambda: shown.dead, shown.ask)
         servers.append(server)
         server.start()
         return server
@@ -149,6 +167,61 @@ def test_what_is_not_there_is_404_with_a_sentence(server: HttpServer) -> None:
     assert get(server, "/elsewhere").status == 404
 
 
+def test_a_question_goes_to_its_pipeline_and_comes_back_answered(server: HttpServer, shown: Shown) -> None:
+    assert isinstance(shown.answer, Future)
+    shown.answer.set_result(b'{"label":"a"}')
+    answer = post(server, "/v1/pipelines/adult/predict?partition=3", b'{"text":"x"}')
+    assert (answer.status, answer.json, answer.type) == (200, {"label": "a"}, "application/json")
+    post(server, "/v1/pipelines/adult/explain?key=k%C3%A9", b"{}")
+    assert shown.asked == [
+        ("adult", Question("predict", b'{"text":"x"}', 3, None)),
+        ("adult", Question("explain", b"{}", None, "ké".encode())),
+    ]
+
+
+REFUSALS = [
+    (BadRecord("no text"), 400),
+    (NotFound("no such pipeline"), 404),
+    (Elsewhere(3, "w8"), 421),
+    (Transient("too many questions wait", 2.0), 503),
+]
+
+
+@pytest.mark.parametrize(("refusal", "status"), REFUSALS)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_question_that_is_refused_says_why(
+    server: HttpServer, shown: Shown, refusal: StreamdError, status: int, at_once: bool
+) -> None:
+    if at_once:
+        shown.answer = refusal
+    else:
+        assert isinstance(shown.answer, Future)
+        shown.answer.set_exception(refusal)
+    answer = post(server, "/v1/pipelines/adult/predict", b"{}")
+    assert (answer.status, answer.json["error"]) == (status, str(refusal))
+    if status == 421:
+        assert (answer.json["partition"], answer.json["owner"]) == (3, "w8")
+    assert answer.headers["retry-after"] == ("2" if status == 503 else None)
+
+
+def test_a_question_that_is_none_is_not_handed_on(server: HttpServer, shown: Shown) -> None:
+    assert get(server, "/v1/pipelines/adult/predict").status == 405
+    assert post(server, "/v1/pipelines/adult/guess", b"{}").status == 404
+    assert post(server, "/v1/pipelines/adult/predict?partition=-1", b"{}").status == 400
+    assert post(server, "/v1/pipelines/adult/predict", b"x" * (LONGEST + 1)).status == 413
+    assert shown.asked == []
+
+
+def test_a_question_nobody_answers_in_time_is_503_and_given_up(shown: Shown) -> None:
+    server = HttpServer(configured(), "", list, lambda: "", shown.ask, patience=0.01)
+    server.start()
+    answer = post(server, "/v1/pipelines/adult/predict", b"{}")
+    server.stop()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert isinstance(shown.answer, Future)
+    assert shown.answer.cancelled()
+
+
 def test_the_page_escapes_what_it_shows(server: HttpServer, shown: Shown) -> None:
     shown.views = [replace(ENGINE, model="<script>", ready=False, reasons=("a < b",))]
     answer = get(server, "/")
@@ -183,6 +256,7 @@ def test_with_a_token_every_route_needs_it(guarded: HttpServer, path: str) -> No
         assert answer.status == 401
         assert answer.headers["www-authenticate"] == "Bearer"
     assert get(guarded, path, authorization="Bearer s3cret").status in (200, 404)
+    assert post(guarded, "/v1/pipelines/adult/predict", b"{}").status == 401
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
@@ -195,23 +269,23 @@ def test_an_empty_or_missing_token_is_refused_with_its_key(tmp_path: Path, shown
     for name in ("empty", "missing"):
         config = configured(token_file=str(tmp_path / name))
         with pytest.raises(ConfigError, match=r"http\.token_file"):
-            HttpServer(config, "", lambda: shown.views, lambda: "")
+            HttpServer(config, "", lambda: shown.views, lambda: "", shown.ask)
 
 
 def test_a_port_in_use_is_try_again(server: HttpServer, shown: Shown) -> None:
     config = replace(configured(), http=Http(port=server.port))
     with pytest.raises(Transient, match=rf"127\.0\.0\.1:{server.port} is in use"):
-        HttpServer(config, "", lambda: shown.views, lambda: "")
+        HttpServer(config, "", lambda: shown.views, lambda: "", shown.ask)
 
 
 def test_an_address_of_another_machine_is_refused(shown: Shown) -> None:
     config = configured(host="192.0.2.1")
     with pytest.raises(ConfigError, match=r"http\.host"):
-        HttpServer(config, "", lambda: shown.views, lambda: "")
+        HttpServer(config, "", lambda: shown.views, lambda: "", shown.ask)
 
 
 def test_a_stopped_server_gives_its_port_back(shown: Shown) -> None:
-    server = HttpServer(configured(), "", lambda: shown.views, lambda: "")
+    server = HttpServer(configured(), "", lambda: shown.views, lambda: "", shown.ask)
     port = server.port
     server.start()
     assert get(server, "/livez").status == 200
@@ -221,7 +295,7 @@ def test_a_stopped_server_gives_its_port_back(shown: Shown) -> None:
 
 
 def test_a_server_that_never_started_can_be_stopped(shown: Shown) -> None:
-    HttpServer(configured(), "", lambda: shown.views, lambda: "").stop()
+    HttpServer(configured(), "", lambda: shown.views, lambda: "", shown.ask).stop()
 
 
 def test_the_server_logs_nothing_of_its_own(server: HttpServer, capfd: pytest.CaptureFixture[str]) -> None:
