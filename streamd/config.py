@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -249,10 +249,14 @@ class Pipeline(Keys, frozen=True):
     def dead_letters_topic(self) -> str:
         return self.dead_letters or f"{self.events}-dead-letters"
 
-    def meaning(self) -> dict[str, Any]:
-        """The part that gives the state its meaning: a snapshot of another one is refused."""
+    def meaning(self, live: Collection[str] = ()) -> dict[str, Any]:
+        """The part that gives the state its meaning: a snapshot of another one is refused.
+
+        live: the learner's parameters that can change without its state meaning something else.
+        """
+        learner = {name: value for name, value in self.learner.items() if name not in live}
         drift = {"drift": self.quality.drift, "drift_reset": self.quality.drift_reset}
-        kept: dict[str, Any] = msgspec.to_builtins({"task": self.task, "learner": self.learner, **drift})
+        kept: dict[str, Any] = msgspec.to_builtins({"task": self.task, "learner": learner, **drift})
         return kept
 
 

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from connectors.kafka_client import KafkaLogClient
 from connectors.kafka_log import KafkaLog
@@ -42,7 +42,7 @@ def build(config: Config) -> Daemon:
     _warm_up(config)
     parts = []
     for name, pipeline in config.pipeline.items():
-        model = f"{pipeline.learner['kind']}/{configuration.digest(pipeline.meaning())}"
+        model = f"{pipeline.learner['kind']}/{configuration.digest(meaning(pipeline))}"
         sight = Sight(name, pipeline.task, model, pipeline.events, pipeline.predictions_topic)
         parts.append(Part(name, partial(engine, config, name), sight))
     return Daemon(parts, config.worker.drain)
@@ -65,11 +65,11 @@ def engine(
     key = _signing_key(config)
     fresh = learner(name, pipeline, key)
     described = settings(config, pipeline)
-    meaning = pipeline.meaning()
+    meant = meaning(pipeline)
 
     def identity(partition: int) -> Identity:
         shard = shard_name(config.group, name, partition)
-        return Identity(shard, name, configuration.digest(meaning), meaning)
+        return Identity(shard, name, configuration.digest(meant), meant)
 
     def shard(partition: int) -> Shard:
         return Shard(partition, pipeline.inputs, Predicting(described, fresh, partition, key))
@@ -84,6 +84,12 @@ def engine(
         Pacing(config.epoch.interval, config.epoch.max_records, config.worker.give_up),
         Policy(keys.keep, keys.work, keys.interval, keys.journal),
     )
+
+
+def meaning(pipeline: Pipeline) -> dict[str, Any]:
+    """What gives a pipeline's state its meaning: all but what its learner can change while it learns."""
+    constructor = registry().get(f"{pipeline.learner['kind']}/{pipeline.task}")
+    return pipeline.meaning(getattr(constructor, "LIVE", frozenset()))
 
 
 def log(config: Config, name: str) -> Log:
@@ -174,7 +180,7 @@ def settings(config: Config, pipeline: Pipeline) -> Settings:
         labels=pipeline.labels,
         predictions=pipeline.predictions_topic,
         dead_letters=pipeline.dead_letters_topic,
-        model=f"{pipeline.learner['kind']}/{configuration.digest(pipeline.meaning())}",
+        model=f"{pipeline.learner['kind']}/{configuration.digest(meaning(pipeline))}",
         echo=pipeline.echo,
         top=pipeline.top,
         bounds=Bounds(

@@ -78,7 +78,7 @@ def _pipeline(name: str, pipeline: Pipeline) -> PipelinePlan:
         pipeline.predictions_topic,
         pipeline.dead_letters_topic,
         _learner(pipeline),
-        configuration.digest(pipeline.meaning()),
+        configuration.digest(wiring.meaning(pipeline)),
     )
 
 

@@ -15,7 +15,7 @@ compiled learner pays no price per event. Results do not depend on how the strea
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,16 @@ class Learner(Protocol):
         """The live state; the caller copies."""
 
     def restore(self, state: State) -> None: ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A learner some of whose parameters can change while it learns, its state meaning what it meant."""
+
+    LIVE: ClassVar[frozenset[str]]
+
+    def retune(self, parameters: Mapping[str, Any]) -> None:
+        """Change parameters of `LIVE`. Raises ConfigError, and changes nothing, for any other or a bad value."""
 
 
 def registry() -> dict[str, Callable[..., Learner]]:

@@ -36,8 +36,8 @@ its first document on, until all were taken back.
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -283,8 +283,14 @@ class SS3Classifier:
         says by how much a count may be too low.
     half_life: documents after which a count is worth half; None: no forgetting. lv is 0 where that is 1 or less.
     max_classes, max_characters: what exceeds them is a BadRecord.
-    All parameters out of range raise ConfigError.
+    All parameters out of range raise ConfigError. Those of `LIVE` say what is made of the counts, not what is
+    counted: they can be changed while it learns.
     """
+
+    LIVE: ClassVar[frozenset[str]] = frozenset(
+        {"sigma", "lam", "rho", "alpha", "significance", "confidence", "default"}
+        | {"over_terms", "over_sentences", "over_paragraphs"}
+    )
 
     def __init__(
         self,
@@ -310,11 +316,12 @@ class SS3Classifier:
         max_classes: int = 1000,
         max_characters: int = 1 << 21,
     ) -> None:
+        self.sigma, self.lam, self.rho, self.alpha = sigma, lam, rho, alpha
         self.n_grams = n_grams
         self.significance = significance
         self.confidence = confidence
-        self.operators = (over_terms, over_sentences, over_paragraphs)
-        self.default = default or ("unknown" if multilabel else "most-probable")
+        self.over_terms, self.over_sentences, self.over_paragraphs = over_terms, over_sentences, over_paragraphs
+        self.default = default
         self.multilabel = multilabel
         self.preprocessing = preprocessing
         self.compatibility = compatibility
@@ -322,7 +329,6 @@ class SS3Classifier:
         self.half_life = half_life
         self.max_classes = max_classes
         self.max_characters = max_characters
-        self.sigma, self.lam, self.rho, self.alpha = sigma, lam, rho, alpha
         _check(self)
         delimiters = Delimiters(paragraph, sentence, word)
         pyss3 = compatibility == "pyss3"
@@ -330,38 +336,41 @@ class SS3Classifier:
         self.classes: list[str] = []
         self._places: dict[str, int] = {}
         kernel.load()  # here, and not with the other kernels, because it takes long and few need it
-        self.tune()
+        self._settings = self._compiled()
         self.reset()
 
-    def tune(
-        self,
-        sigma: float | None = None,
-        lam: float | None = None,
-        rho: float | None = None,
-        alpha: float | None = None,
-    ) -> None:
-        """Change hyper-parameters; takes effect at once and at no cost. Raises ConfigError and changes nothing."""
-        before = self.sigma, self.lam, self.rho, self.alpha
-        values = (sigma, lam, rho, alpha)
-        self.sigma, self.lam, self.rho, self.alpha = (
-            old if new is None else new for old, new in zip(before, values, strict=True)
-        )
+    def retune(self, parameters: Mapping[str, Any]) -> None:
+        """Change parameters of `LIVE`; takes effect at once and at no cost, for only counts are stored. Raises
+        ConfigError, and changes nothing, for another parameter or one out of range."""
+        for name in parameters:
+            _require(name in self.LIVE, name, "cannot be changed while learning")
+        before = {name: getattr(self, name) for name in parameters}
+        self._set(parameters)
         try:
             _check(self)
         except ConfigError:
-            self.sigma, self.lam, self.rho, self.alpha = before
+            self._set(before)
             raise
-        self._settings = kernel.Settings(
+        self._settings = self._compiled()
+        self._store.n[counts.VERSION] += 1
+
+    def _set(self, parameters: Mapping[str, Any]) -> None:
+        for name, value in parameters.items():
+            setattr(self, name, value)
+
+    @property
+    def operators(self) -> tuple[str, str, str]:
+        """Over terms, sentences, paragraphs."""
+        return self.over_terms, self.over_sentences, self.over_paragraphs
+
+    def _compiled(self) -> kernel.Settings:
+        return kernel.Settings(
             float(self.sigma), float(self.lam), float(self.rho), float(self.alpha),
             0.5 ** (1.0 / self.half_life) if self.half_life is not None else 1.0,
             CONFIDENCES[self.confidence], SIGNIFICANCES[self.significance],
-            OPERATORS[self.operators[0]],
-            OPERATORS[self.operators[1]],
-            OPERATORS[self.operators[2]],
+            OPERATORS[self.over_terms], OPERATORS[self.over_sentences], OPERATORS[self.over_paragraphs],
             self.n_grams, self.max_terms, int(self.compatibility == "pyss3"),
         )  # fmt: skip
-        if hasattr(self, "_store"):
-            self._store.n[counts.VERSION] += 1
 
     # --- as a learner
 
@@ -595,9 +604,10 @@ class SS3Classifier:
         return [self._places[label] for label in labels]
 
     def _default(self) -> int:
-        if self.default == "most-probable":
+        default = self.default or ("unknown" if self.multilabel else "most-probable")
+        if default == "most-probable":
             return kernel.MOST_PROBABLE
-        return self._places.get(self.default, kernel.UNKNOWN)
+        return self._places.get(default, kernel.UNKNOWN)
 
     def _widen(self) -> None:
         self._store = counts.widen(self._store, max(1, len(self.classes)), self.n_grams, SLOTS)
@@ -661,6 +671,8 @@ def _is_unicode(text: str) -> bool:
 
 
 def _check(model: SS3Classifier) -> None:
+    default = model.default
+    _require(default is None or bool(default), "default", "must be the name of a category, or left out")
     for name in ("sigma", "lam", "rho", "alpha"):
         _require(0.0 <= getattr(model, name) < 1e6, name, "must be 0 or more, and finite")
     _require(1 <= model.n_grams <= 8, "n_grams", "must be within 1 and 8")

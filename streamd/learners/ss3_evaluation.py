@@ -54,7 +54,7 @@ def grid_search(
         model, test = _trained(texts, labels, fold != f, settings), np.flatnonzero(fold == f).tolist()
         truth = [labels[i] for i in test]
         for p, (sigma, lam, rho, alpha) in enumerate(points):
-            model.tune(sigma, lam, rho, alpha)
+            model.retune({"sigma": sigma, "lam": lam, "rho": rho, "alpha": alpha})
             measured[p, f] = _measures(truth, model.predict_many([texts[i] for i in test]))
             progress(f * len(points) + p + 1, k * len(points))
     means = measured.mean(axis=1).tolist()

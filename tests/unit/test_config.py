@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streamd import config
+from streamd import config, wiring
 from streamd.config import Config, Duration, Size
 from streamd.errors import EXIT_CONFIG, ConfigError
 
@@ -150,3 +150,12 @@ def test_the_meaning_changes_with_what_is_learned_and_with_nothing_else() -> Non
 def test_plain_data_holds_seconds_and_bytes() -> None:
     plain = config.plain(parsed('[epoch]\ninterval = "2m"\n[limits]\nrecord = "1KB"'))
     assert (plain["epoch"]["interval"], plain["limits"]["record"]) == (120.0, 1024)
+
+
+def test_what_a_learner_can_change_live_is_no_part_of_the_meaning() -> None:
+    def meant(keys: str) -> object:
+        text = f'[pipeline.p]\ntask = "text"\nevents = "e"\nlearner = {{ kind = "ss3"{keys} }}\n'
+        return wiring.meaning(config.parse(text).pipeline["p"])
+
+    assert meant("") == meant(", sigma = 0.3, lam = 1.2, rho = 2.0, alpha = 0.1") == meant(', default = "unknown"')
+    assert meant("") != meant(", n_grams = 2")

@@ -109,13 +109,20 @@ def test_parameters_changed_live_are_as_if_they_had_always_been(
     changed = learned(documents, n_grams=2)
     changed.classify(text)
 
-    changed.tune(sigma=0.32, lam=1.24, rho=1.1, alpha=0.05)
+    changed.retune({"sigma": 0.32, "lam": 1.24, "rho": 1.1, "alpha": 0.05})
 
     fresh = learned(documents, n_grams=2, sigma=0.32, lam=1.24, rho=1.1, alpha=0.05)
     assert changed.classify(text).tolist() == fresh.classify(text).tolist()
-    with pytest.raises(ConfigError):
-        changed.tune(sigma=-1.0)
-    assert changed.sigma == 0.32
+    for wrong in ({"rho": 0.7, "sigma": -1.0}, {"n_grams": 3}, {"confidence": "much"}):
+        with pytest.raises(ConfigError):
+            changed.retune(wrong)
+    assert (changed.sigma, changed.rho) == (0.32, 1.1)
+    changed.retune({"confidence": "gv", "significance": "vanilla", "over_terms": "max"})
+    fresh = learned(
+        documents, n_grams=2, sigma=0.32, lam=1.24, rho=1.1, alpha=0.05,
+        confidence="gv", significance="vanilla", over_terms="max",
+    )  # fmt: skip
+    assert changed.classify(text).tolist() == fresh.classify(text).tolist()
 
 
 @laws
