@@ -7,6 +7,7 @@ from concurrent.futures import Future
 
 from streamd.engine import Engine
 from streamd.errors import NotFound, Transient
+from streamd.mailbox import Command, Outcome
 from streamd.questions import AGAIN, Question
 from streamd.sight import Sight
 from streamd.views import EngineView
@@ -36,6 +37,12 @@ class Part:
         if self._engine is None:
             raise Transient(f"pipeline {self.name} is starting", AGAIN)
         return self._engine.ask(question)
+
+    def command(self, command: Command) -> "Future[tuple[Outcome, ...]]":
+        """See `Engine.command`."""
+        if self._engine is None:
+            raise Transient(f"pipeline {self.name} is starting; nothing was changed", AGAIN)
+        return self._engine.command(command)
 
     def _run(self) -> None:
         try:
@@ -81,9 +88,16 @@ class Daemon:
 
     def ask(self, pipeline: str, question: Question) -> "Future[bytes]":
         """Ask a pipeline. Raises NotFound if there is none of that name, else see `Engine.ask`."""
+        return self._part(pipeline).ask(question)
+
+    def command(self, pipeline: str, command: Command) -> "Future[tuple[Outcome, ...]]":
+        """Send a pipeline a command. Raises NotFound if there is none of that name, else see `Engine.command`."""
+        return self._part(pipeline).command(command)
+
+    def _part(self, pipeline: str) -> Part:
         for part in self._parts:
             if part.name == pipeline:
-                return part.ask(question)
+                return part
         raise NotFound(f"there is no pipeline {pipeline} here")
 
     def views(self) -> Sequence[EngineView]:

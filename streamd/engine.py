@@ -14,7 +14,9 @@ from functools import partial
 
 from msgspec import Struct
 
-from streamd.errors import Elsewhere, Transient
+from streamd.errors import Elsewhere, StateError, StreamdError, Transient
+from streamd.mailbox import Command, Mailbox, Outcome
+from streamd.poison import poisoned
 from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, TopicInfo, murmur2
 from streamd.questions import AGAIN, Question, Questions
 from streamd.restore import Identity, Paused, Restored, changed, restore
@@ -36,7 +38,7 @@ class Pacing(Struct, frozen=True):
 
 
 class Engine:
-    """One pipeline. All methods but `stop` and `ask` are called by the engine's own thread."""
+    """One pipeline. All methods but `stop`, `ask` and `command` are called by the engine's own thread."""
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class Engine:
         self._taken = 0  # records in the epoch
         self._quiet: dict[int, float] = {}  # partition -> when its last record came
         self._questions = Questions()
+        self._mailbox = Mailbox()
         self._stopping = threading.Event()
         self._leaving = False
 
@@ -76,6 +79,10 @@ class Engine:
     def ask(self, question: Question) -> "Future[bytes]":
         """A question to the live model, answered between two batches. Raises Transient if too many wait."""
         return self._questions.ask(question)
+
+    def command(self, command: Command) -> "Future[tuple[Outcome, ...]]":
+        """A command of the operator, carried out between two batches. Raises Transient if too many wait."""
+        return self._mailbox.post(command)
 
     # --- the loop
 
@@ -97,6 +104,7 @@ class Engine:
         self._follow(polled)
         self._take(polled.records)
         self._restore_next()
+        self._obey()
         self._let_time_pass()
         if self._due():
             self._commit()
@@ -113,6 +121,7 @@ class Engine:
             if partition in self._waiting:
                 self._waiting.remove(partition)
             self._sight.forget(partition)
+            self._mailbox.lost(partition, "the partition moved to another worker")
         for partition in sorted(polled.assigned):
             self._await_restore(partition)
 
@@ -131,12 +140,14 @@ class Engine:
             self._log.pause(partition)
             self._waiting.pop(0)
             self._sight.paused(partition, shard.reason)
+            self._mailbox.lost(partition, "the shard was paused")
             return
         shard.positions.update(self._log.seek(partition, shard.positions))
         self._waiting.pop(0)
         self._shards[partition] = shard
         self._quiet[partition] = time.monotonic()
         self._sight.running(shard)
+        self._mailbox.settle(partition, shard.sequence)
 
     def _bring_back(self, partition: int) -> Shard | Paused:
         """The shard that was set aside, if it has not moved since; else one made anew."""
@@ -172,9 +183,35 @@ class Engine:
             if shard is None:  # its epoch was void: it will seek back to them
                 continue
             began = time.monotonic()
-            shard.take(own)
+            self._apply(shard, own)
             self._quiet[partition] = time.monotonic()
             self._writer.worked(partition, self._quiet[partition] - began)
+
+    def _apply(self, shard: Shard, records: Sequence[Record]) -> None:
+        try:
+            shard.take(records)
+        except StreamdError:
+            raise
+        except Exception as bug:
+            raise poisoned(partial(self._as_committed, shard.partition), shard.uncommitted, records, bug) from bug
+
+    def _as_committed(self, partition: int) -> Shard:
+        """A second copy of a shard, without what it took since the last commit."""
+        fresh, topics = partial(self._fresh, partition), self._log.topics()
+        found = restore(self._log, self._store, self._identity(partition), fresh, topics, self._sight.moved)
+        if isinstance(found, Paused):
+            raise StateError(found.reason)
+        return found.shard
+
+    def _obey(self) -> None:
+        """Carry one command of the operator out. It is an epoch of its own: what was begun is ended before."""
+        if not self._mailbox:
+            return
+        if self._dirty():
+            self._commit()
+        self._mailbox.carry_out(self._shards, self._sight.held)
+        if self._dirty():
+            self._commit()
 
     def _let_time_pass(self) -> None:
         """An idle partition's event time goes on with the clock, so that deadlines pass."""
@@ -200,6 +237,7 @@ class Engine:
         ends = self._log.commit(Epoch(outputs, moved))
         for shard in shards:
             shard.committed(ends[shard.partition])
+            self._mailbox.settle(shard.partition, shard.sequence)
         self._sight.committed(outputs, moved, began - self._began, time.monotonic() - began)
         self._taken = 0
         self._began = time.monotonic()
@@ -288,6 +326,7 @@ class Engine:
     def _release(self) -> None:
         """Let go of everything, whatever ended the loop: the snapshots first, for they speak of the log's seat."""
         self._questions.close()
+        self._mailbox.close()
         self._writer.close()
         self._store.close()
         self._log.close(self._leaving)

@@ -10,6 +10,8 @@
 | `StateError`  | restore, snapshots, logs | stop; exit 65, and a sentence that says what is possible           |
 | `NotFound`    | answers to questions     | told to who asked: no such pipeline, subject, kind of question     |
 | `Elsewhere`   | answers to questions     | told to who asked: another worker has the shard                    |
+| `Refused`     | commands of the operator | told to the operator; nothing was changed, the stream goes on      |
+| `Poisoned`    | the engine               | a record ended the process; exit 70, and how to skip it            |
 """
 
 EXIT_OK = 0
@@ -82,3 +84,13 @@ class StateError(StreamdError):
     """Stored state is missing, damaged or means something else. Nothing was changed."""
 
     exit_code = EXIT_STATE
+
+
+class Refused(StreamdError):
+    """A command of the operator cannot be carried out. Nothing was changed; the sentence says what to do."""
+
+
+class Poisoned(StreamdError):
+    """A record that no stage could take, and that was not refused: a bug, of ours or of a model. It is named."""
+
+    exit_code = EXIT_BUG

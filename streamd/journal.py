@@ -76,6 +76,10 @@ class EntryBuilder:
     def __len__(self) -> int:
         return len(self._records)
 
+    @property
+    def records(self) -> Sequence[Record]:
+        return tuple(self._records)
+
     def add(self, records: Sequence[Record], refused: dict[int, Refusal], memos: Sequence[bytes]) -> None:
         """One batch: its records, the refusals by index in the batch, the memos of its predictions."""
         base = len(self._records)

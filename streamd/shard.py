@@ -2,14 +2,19 @@
 
 A shard is *clean* right after a commit or a restore, *dirty* once it has taken a record since. Only committed work
 is ever made into a snapshot; a dirty shard whose epoch is void is thrown away and restored.
+
+A command of the operator is a record of the topic "" with a key, and an epoch of its own (`streamd.mailbox`).
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from streamd.errors import Refused, StateError
 from streamd.journal import Entry, EntryBuilder, Refusal
 from streamd.ports import Output, Record, ShardEpoch
 from streamd.questions import Question
+from streamd.skips import Skips
 from streamd.snapshot import State
 from streamd.views import TaskView
 
@@ -33,8 +38,8 @@ class Task(Protocol):
     now: int
     """Event time, milliseconds since 1970."""
 
-    def take(self, records: Sequence[Record]) -> Taken:
-        """Decide and apply a batch, in order."""
+    def take(self, records: Sequence[Record], refused: Mapping[int, Refusal] = {}) -> Taken:
+        """Decide and apply a batch, in order. refused: decided beforehand, by index: dead letters, not tried."""
 
     def replay(self, records: Sequence[Record], refused: Mapping[int, Refusal], memos: Sequence[bytes]) -> None:
         """Apply a batch as it was decided."""
@@ -42,6 +47,14 @@ class Task(Protocol):
     def answer(self, question: Question) -> bytes:
         """Answer in JSON, and change nothing. Raises NotFound for a kind of question that is none of this task's,
         BadRecord for a body that does not fit."""
+
+    def prepare(
+        self, command: str, payload: bytes, memos: Sequence[bytes] | None = None
+    ) -> Callable[[], Sequence[bytes]]:
+        """What carries a command out; it returns the memos to be journalled. Nothing changes before it is called.
+
+        memos: in a replay, those that were journalled. Raises Refused, with a sentence that says what to do.
+        """
 
     def deadline(self) -> int | None:
         """The next moment of event time at which something happens without a record."""
@@ -75,19 +88,49 @@ class Shard:
         self.journal_offset = 0
         self._entry = EntryBuilder(inputs)
         self._outputs: list[Output] = []
+        self._skips = Skips()
 
     @property
     def dirty(self) -> bool:
         return len(self._entry) > 0
 
+    @property
+    def uncommitted(self) -> Sequence[Record]:
+        """What was taken since the last commit."""
+        return self._entry.records
+
     def take(self, records: Sequence[Record]) -> None:
         """Apply records that follow this shard's positions. A tick is a record of the topic ''."""
-        taken = self.task.take(records)
+        taken = self.task.take(records, self._skips.among(records) if self._skips else {})
         self._entry.add(records, taken.refused, taken.memos)
         self._outputs.extend(taken.outputs)
+        self._move(records)
+
+    def _move(self, records: Sequence[Record]) -> None:
         for record in records:
             if record.topic:
                 self.positions[record.topic] = record.offset + 1
+        if self._skips:
+            self._skips.passed(self.positions)
+
+    def prepare(self, command: str, payload: bytes) -> Callable[[], None]:
+        """What carries a command of the operator out, in this clean shard. Raises Refused; changes nothing yet."""
+        assert not self.dirty
+        apply = self._command(command, payload, None)
+
+        def carry_out() -> None:
+            now = int(time.time() * 1000)  # for whoever reads the journal
+            record = Record("", self.partition, 0, now, command.encode(), payload)
+            self._entry.add([record], {}, apply())
+
+        return carry_out
+
+    def _command(
+        self, command: str, payload: bytes, memos: Sequence[bytes] | None
+    ) -> Callable[[], Sequence[bytes]]:
+        if command == "skip":
+            return self._skips.prepare(payload, self.inputs, self.positions)
+        return self.task.prepare(command, payload, memos)
 
     def tick(self, now: int) -> bool:
         """Let event time pass to `now` if something is due by then. Says whether it was."""
@@ -113,20 +156,31 @@ class Shard:
     def replay(self, entry: Entry) -> None:
         """Apply a committed epoch of the journal."""
         records = entry.records(self.partition)
-        self.task.replay(records, entry.refused, entry.memos)
-        for record in records:
-            if record.topic:
-                self.positions[record.topic] = record.offset + 1
+        if len(records) == 1 and records[0].key is not None and not records[0].topic:
+            self._replay_command(records[0], entry)
+        else:
+            self.task.replay(records, entry.refused, entry.memos)
+        self._move(records)
         self.sequence = entry.sequence
+
+    def _replay_command(self, record: Record, entry: Entry) -> None:
+        assert record.key is not None
+        try:
+            self._command(record.key.decode(), record.value or b"", entry.memos)()
+        except Refused as refusal:
+            raise StateError(f"epoch {entry.sequence} of the journal holds a command: {refusal}") from None
 
     def freeze(self) -> Committed:
         """A copy of the committed state. The shard must be clean."""
         assert not self.dirty
-        return Committed(self.sequence, dict(self.positions), self.journal_offset, self.task.freeze())
+        return Committed(
+            self.sequence, dict(self.positions), self.journal_offset, self._skips.beside(self.task.freeze())
+        )
 
     def restore(self, state: State, sequence: int, positions: Mapping[str, int], journal_offset: int) -> None:
         """Become what a snapshot says."""
-        self.task.restore(state)
+        self._skips, own = Skips.apart(state)
+        self.task.restore(own)
         self.sequence = sequence
         self.positions.update(positions)
         self.journal_offset = journal_offset

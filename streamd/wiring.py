@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from connectors.kafka_client import KafkaLogClient
 from connectors.kafka_log import KafkaLog
 from connectors.kafka_settings import Security
@@ -16,6 +18,7 @@ from connectors.sqlite_store import SqliteStore
 from connectors.sqlite_topics import Retention
 from streamd import config as configuration
 from streamd import kernels
+from streamd.at_rest import AtRest
 from streamd.config import Config, Pipeline
 from streamd.daemon import Daemon, Part
 from streamd.engine import Engine, Pacing
@@ -61,6 +64,28 @@ def engine(
 
     own_log, own_store: instead of the configured ones.
     """
+    keys = config.snapshot
+    identity, shard = shards(config, name)
+    return Engine(
+        sight,
+        own_log or log(config, name),
+        own_store or store(config),
+        identity,
+        shard,
+        Pacing(config.epoch.interval, config.epoch.max_records, config.worker.give_up),
+        Policy(keys.keep, keys.work, keys.interval, keys.journal),
+    )
+
+
+def at_rest(config: Config, name: str) -> AtRest:
+    """One pipeline, for a command while no daemon runs; it sits in the group beside the worker of this name."""
+    seated = replace(config, worker=replace(config.worker, name=f"{config.worker.name}-operator"))
+    patience = config.log.session_timeout + 15.0 if isinstance(config.log, configuration.KafkaLog) else 5.0
+    return AtRest(log(seated, name), store(config), *shards(config, name), patience)
+
+
+def shards(config: Config, name: str) -> tuple[Callable[[int], Identity], Callable[[int], Shard]]:
+    """One pipeline's: (whose state a partition's is, a fresh shard on it)."""
     pipeline = config.pipeline[name]
     key = _signing_key(config)
     fresh = learner(name, pipeline, key)
@@ -74,16 +99,7 @@ def engine(
     def shard(partition: int) -> Shard:
         return Shard(partition, pipeline.inputs, Predicting(described, fresh, partition, key))
 
-    keys = config.snapshot
-    return Engine(
-        sight,
-        own_log or log(config, name),
-        own_store or store(config),
-        identity,
-        shard,
-        Pacing(config.epoch.interval, config.epoch.max_records, config.worker.give_up),
-        Policy(keys.keep, keys.work, keys.interval, keys.journal),
-    )
+    return identity, shard
 
 
 def meaning(pipeline: Pipeline) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from streamd.cli.init import init
 from streamd.cli.match import match
 from streamd.cli.run import run
 from streamd.cli.send import send
+from streamd.cli.skip import skip
 from streamd.cli.ss3 import ss3
 from streamd.cli.status import status
 from streamd.cli.tail import tail
@@ -31,7 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (run, check, init, send, tail, status, demo):
+for verb in (run, check, init, send, tail, status, skip, demo):
     app.command()(verb)
 app.add_typer(active, name="active")
 app.add_typer(groupwise, name="groupwise")

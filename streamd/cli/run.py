@@ -17,7 +17,8 @@ from streamd.cli import log_lines, team
 from streamd.cli.options import ConfigFile, load
 from streamd.config import Config, default_path, digest, plain
 from streamd.daemon import Daemon
-from streamd.errors import EXIT_BUG, EXIT_OK, StreamdError
+from streamd.errors import EXIT_BUG, EXIT_OK, Poisoned, StreamdError
+from streamd.http.operating import Operator
 from streamd.http.server import HttpServer
 from streamd.watchdog import Liveness, Watchdog
 
@@ -59,6 +60,8 @@ def supervise(config: Config, until_idle: bool) -> int:
         with on_signals(stop):
             attend(config, until_idle, stop)
     except StreamdError as error:
+        if isinstance(error, Poisoned):
+            log.critical("a record ended the process", exc_info=error)
         _say(logging.ERROR, "stopped", {"reason": str(error), "exit": error.exit_code})
         return error.exit_code
     except Exception as error:
@@ -93,7 +96,10 @@ def watched(config: Config, daemon: Daemon) -> Iterator[str]:
     watchdog = Watchdog(config.worker.stall, liveness.stuck)
     server = None
     if config.http.enabled:
-        server = HttpServer(config, digest(plain(config)), daemon.views, liveness.look, daemon.ask)
+        operator = Operator(daemon.command)
+        server = HttpServer(
+            config, digest(plain(config)), daemon.views, liveness.look, daemon.ask, operator=operator
+        )
         server.start()
     watchdog.start()
     try:

@@ -1,5 +1,5 @@
 """Health, metrics and the state of the pipelines over HTTP. It reads what the engines show, hands
-them questions, and changes nothing.
+them questions, and changes nothing; what the operator may change is in `operating`.
 
     /livez                 200, or 503 with the reason: an engine ended, or is stuck although records wait
     /readyz                200 or 503; JSON with the reasons per pipeline
@@ -37,6 +37,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamd.errors import BadRecord, Elsewhere, NotFound, Transient
+from streamd.http import operating
+from streamd.http.operating import Operator
 from streamd.http.page import page
 from streamd.questions import AGAIN, Question
 from streamd.views import EngineView
@@ -58,6 +60,7 @@ class Shown(Struct, frozen=True):
     metrics: CollectorRegistry
     ask: Ask
     patience: float  # seconds an answer may take
+    operator: Operator | None = None  # None: no commands are taken
 
 
 class Pipelines(Struct, frozen=True):
@@ -150,6 +153,7 @@ def app(shown: Shown, token: str | None) -> Starlette:
         Route("/v1/pipelines/{name}", pipeline),
         Route("/v1/pipelines/{name}/partitions/{partition:int}", partition),
         *(Route(f"/v1/pipelines/{{name}}/{kind}", ask, methods=["POST"], name=kind) for kind in QUESTIONS),
+        *([] if shown.operator is None else operating.routes(shown.worker, shown.operator)),
     ]
     guard = [] if token is None else [Middleware(Guard, token=token)]
     return Starlette(routes=routes, middleware=guard, exception_handlers={HTTPException: _refuse})
@@ -224,4 +228,6 @@ def _json(value: object, status: int = 200) -> Response:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _json({"error": error.detail}, error.status_code)
+    refusal = _json({"error": error.detail}, error.status_code)
+    refusal.headers.update(error.headers or {})
+    return refusal

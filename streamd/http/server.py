@@ -10,6 +10,7 @@ import uvicorn
 from streamd.config import Config, secret
 from streamd.errors import ConfigError, StreamdError, Transient
 from streamd.http.app import Ask, Shown, app
+from streamd.http.operating import Operator
 from streamd.metrics import registry
 from streamd.views import EngineView
 
@@ -20,7 +21,8 @@ class HttpServer:
     """Health, metrics and the API. Making it binds the address.
 
     digest: of the configuration, for the metrics. alive: why the process is not alive, empty if it is.
-    ask: hands a question to a pipeline; patience: seconds its answer may take.
+    ask: hands a question to a pipeline; patience: seconds its answer may take. operator: takes the
+    operator's commands; None: they are not taken.
     Raises ConfigError if the address cannot be had on this machine or the token cannot be read, and Transient
     (exit 75) if the port is in use: as a rule by the process before this one, which is still draining.
     """
@@ -33,9 +35,11 @@ class HttpServer:
         alive: Callable[[], str],
         ask: Ask,
         patience: float = 5.0,
+        operator: Operator | None = None,
     ) -> None:
         token = secret(config.http.token_file, key="http.token_file")
-        shown = Shown(config.group, config.worker.name, views, alive, registry(views, digest), ask, patience)
+        metrics = registry(views, digest)
+        shown = Shown(config.group, config.worker.name, views, alive, metrics, ask, patience, operator)
         self._socket = _bind(config.http.host, config.http.port)
         settings = uvicorn.Config(
             app(shown, token),

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 
 from streamd import records as codec
-from streamd.errors import BadRecord, NotFound, StateError
+from streamd.errors import BadRecord, NotFound, Refused, StateError
 from streamd.journal import Refusal
 from streamd.matching.attempts import Attempt, Decision
 from streamd.matching.pool import COUNTS as POOL_COUNTS
@@ -171,9 +171,9 @@ class Matching:
             str, dict[str, bytes]
         ] = {}  # pool -> match -> its arrival, while it may be offered again
 
-    def take(self, records: Sequence[Record]) -> Taken:
-        """Decide and apply a batch."""
-        return self._apply(records, {}, None)
+    def take(self, records: Sequence[Record], refused: Mapping[int, Refusal] = {}) -> Taken:
+        """Decide and apply a batch. refused: decided beforehand."""
+        return self._apply(records, refused, None)
 
     def replay(self, records: Sequence[Record], refused: Mapping[int, Refusal], memos: Sequence[bytes]) -> None:
         """Apply a batch as it was decided. Raises StateError where the journal does not fit the records."""
@@ -185,6 +185,12 @@ class Matching:
     def answer(self, question: Question) -> bytes:
         """Nothing can be asked of it yet. Raises NotFound."""
         raise NotFound(f"a match pipeline does not answer {question.kind}")
+
+    def prepare(
+        self, command: str, payload: bytes, memos: Sequence[bytes] | None = None
+    ) -> Callable[[], Sequence[bytes]]:
+        """What carries a command of the operator out. Raises Refused."""
+        raise Refused(f"there is no command {command} for task match")
 
     def deadline(self) -> int | None:
         """The next moment of event time at which an attempt is over its time."""

@@ -25,7 +25,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from streamd import records as codec
-from streamd.errors import BadRecord, StateError
+from streamd.errors import BadRecord, Refused, StateError
 from streamd.journal import Refusal
 from streamd.learners import Label, Learner, Predictions, Steps
 from streamd.learners.drift import Adwin
@@ -113,9 +113,9 @@ class Predicting:
         self._reads_text = settings.task == "text"
         self._one_by_one = self.drift is not None and settings.drift_reset
 
-    def take(self, records: Sequence[Record]) -> Taken:
-        """Decide and apply a batch."""
-        return self._apply(records, {}, None)
+    def take(self, records: Sequence[Record], refused: Mapping[int, Refusal] = {}) -> Taken:
+        """Decide and apply a batch. refused: decided beforehand."""
+        return self._apply(records, refused, None)
 
     def replay(self, records: Sequence[Record], refused: Mapping[int, Refusal], memos: Sequence[bytes]) -> None:
         """Apply a batch as it was decided. Raises StateError where the journal does not fit the records."""
@@ -127,6 +127,12 @@ class Predicting:
     def answer(self, question: Question) -> bytes:
         """See `stages.asked`."""
         return answer(question, self.learner, self._answers, self.settings, self.now)
+
+    def prepare(
+        self, command: str, payload: bytes, memos: Sequence[bytes] | None = None
+    ) -> Callable[[], Sequence[bytes]]:
+        """What carries a command of the operator out. Raises Refused."""
+        raise Refused(f"there is no command {command} for task {self.settings.task}")
 
     def deadline(self) -> int | None:
         """The next moment of event time at which something happens without a record."""

@@ -1,0 +1,89 @@
+"""A command of the operator while no daemon runs: the same epoch in the same journal, without taking a record.
+
+The command takes a seat in the pipeline's group, as a worker does, so that no two work on one shard; restores each
+shard it is for, carries the command out, commits that, and leaves. The next worker finds it in the journal.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from streamd.errors import Refused, Transient
+from streamd.mailbox import Command, Outcome
+from streamd.ports import Epoch, Log, Store
+from streamd.restore import Identity, Paused, restore
+from streamd.shard import Shard
+
+POLL = 0.2  # seconds
+
+
+class AtRest:
+    """One pipeline. patience: seconds to wait for the seat and for the partitions, others' time-outs included."""
+
+    def __init__(
+        self,
+        log: Log,
+        store: Store,
+        identity: Callable[[int], Identity],
+        fresh: Callable[[int], Shard],
+        patience: float,
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._identity = identity
+        self._fresh = fresh
+        self._patience = patience
+
+    def carry_out(self, command: Command, wanted: Sequence[int]) -> tuple[Outcome, ...]:
+        """In these partitions, one after the other. Raises what stands in the way of all."""
+        self._log.open()
+        try:
+            held = self._assigned(wanted)
+            return tuple(self._in_one(command, partition, held) for partition in wanted)
+        finally:
+            self._store.close()
+            self._log.close(leave=True)
+
+    def _assigned(self, wanted: Iterable[int]) -> frozenset[int]:
+        """Poll until the group has given us the partitions, or time is over."""
+        held: frozenset[int] = frozenset()
+        deadline = time.monotonic() + self._patience
+        while not held.issuperset(wanted) and time.monotonic() < deadline:
+            polled = self._log.poll(1, POLL)
+            held = (held - polled.revoked) | polled.assigned
+        return held
+
+    def _in_one(self, command: Command, partition: int, held: frozenset[int]) -> Outcome:
+        try:
+            if partition not in held:
+                raise Refused(
+                    f"partition {partition} is with a worker that could not be asked; name its address with "
+                    "--url, or stop it first"
+                )
+            shard = self._restore(partition)
+            shard.prepare(command.name, command.payload)()
+            return Outcome(partition, True, self._commit(shard))
+        except Refused as refusal:
+            return Outcome(partition, False, reason=str(refusal))
+
+    def _restore(self, partition: int) -> Shard:
+        topics = self._log.topics()
+        fresh = partial(self._fresh, partition)
+        restored = restore(self._log, self._store, self._identity(partition), fresh, topics, lambda: None)
+        if isinstance(restored, Paused):
+            raise Refused(f"partition {partition} is paused: {restored.reason}")
+        restored.shard.positions.update(self._log.seek(partition, restored.shard.positions))
+        return restored.shard
+
+    def _commit(self, shard: Shard) -> int:
+        """The epoch of the command. Returns its sequence number."""
+        outputs, moved = shard.epoch()
+        try:
+            ends = self._log.commit(Epoch(outputs, [moved]))
+        except Transient as failure:
+            raise Refused(
+                f"partition {shard.partition}: whether it was committed is not known ({failure}); "
+                "look whether it took effect"
+            ) from failure
+        shard.committed(ends[shard.partition])
+        return shard.sequence
