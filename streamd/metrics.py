@@ -9,7 +9,7 @@ nothing moves.
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Literal, NamedTuple, get_args
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import (
@@ -22,23 +22,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from streamd import __version__
+from streamd import __version__, group_metrics
+from streamd.metric_rows import PIPELINE, SHARD, Row, Sample
 from streamd.views import EngineView, LagView, Phase, ShardView, SnapshotView
 
-Kind = Literal["counter", "gauge", "summary", "histogram", "info"]
 Views = Callable[[], Sequence[EngineView]]
-
-PIPELINE = ("pipeline",)
-SHARD = ("pipeline", "partition")
-
-
-class Row(NamedTuple):
-    """One metric. The exposition adds `_total` to a counter, `_info` to an info, `_count` and `_sum` where due."""
-
-    kind: Kind
-    labels: tuple[str, ...]
-    help: str
-
 
 TABLE: Mapping[str, Row] = {
     "streamd_build": Row("info", (), "The version of streamd and of Python."),
@@ -88,6 +76,7 @@ TABLE: Mapping[str, Row] = {
     "streamd_snapshot_timestamp_seconds": Row("gauge", SHARD, "When it was written."),
     "streamd_snapshot_pause_seconds": Row("gauge", SHARD, "How long the engine stood still for its copy."),
     "streamd_snapshot_write_seconds": Row("gauge", SHARD, "How long its writing took in the background."),
+    **group_metrics.TABLE,
 }
 
 COUNTS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -113,9 +102,6 @@ NOT_EXPORTED: Mapping[str, str] = {
     "ShardView.digest": "changes with every snapshot: /v1/pipelines",
 }
 """What a view holds and no metric shows, and where it is to be found."""
-
-Sample = tuple[str, tuple[str, ...], float]
-"""(name in TABLE, label values, value)."""
 
 
 class EngineCollector(Collector):
@@ -235,6 +221,8 @@ def _shard(families: _Families, labels: tuple[str, ...], shard: ShardView) -> No
     families.add(_quality(labels, shard))
     delay = shard.delay
     families.histogram("streamd_label_delay_seconds", labels, delay.bounds, delay.counts, delay.sum)
+    if shard.groups is not None:
+        families.add(group_metrics.group_samples(labels, shard.groups))
     if shard.snapshot is not None:
         families.add(_snapshot(labels, shard.snapshot))
 

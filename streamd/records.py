@@ -47,12 +47,18 @@ class Label(Struct, frozen=True, gc=False):
 
 
 class Prediction(Struct, frozen=True, omit_defaults=True, gc=False):
-    """What was predicted, and why. `label` null: nothing was known yet."""
+    """What was predicted, and why. `label` null: nothing was known yet.
+
+    interval, set: cover the truth as often as declared; the set may be empty.
+    """
 
     id: str
     label: str | UnsetType | None = UNSET  # classify
     p: dict[str, float] | UnsetType = UNSET  # classify: the likeliest classes
     value: float | UnsetType = UNSET  # regress
+    interval: tuple[float, float] | UnsetType = UNSET  # regress
+    set: list[str] | UnsetType = UNSET  # classify
+    path: list[str] | UnsetType = UNSET  # choose: the edges
     why: list[list[Any]] | UnsetType = UNSET
     model: str = ""
     ts: int = 0

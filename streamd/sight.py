@@ -14,10 +14,11 @@ from streamd.ports import Lag, Output, ShardEpoch
 from streamd.restore import Restored
 from streamd.shard import Shard
 from streamd.snapshots import Written
-from streamd.views import EngineView, LagView, Phase, ShardView, SnapshotView, TaskView
+from streamd.views import EngineView, GroupsView, GroupView, LagView, Phase, ShardView, SnapshotView, TaskView
 
 logger = logging.getLogger("streamd")
 
+AGAIN = 600.0  # seconds until an alarm that goes on is said again
 FRESH = 0.2  # seconds between two views when nothing but numbers changed
 
 
@@ -35,6 +36,7 @@ class Sight:
         self._away = "not connected yet"
         self._next = 0.0
         self._due: dict[int, float] = {}  # partition -> when it is shown anew
+        self._said: dict[tuple[int, str, str], float] = {}  # partition, group, alarm -> when it was said last
         now = time.time()
         self.view = EngineView(
             pipeline=pipeline,
@@ -187,6 +189,8 @@ class Sight:
     def _shard(self, shard: Shard) -> ShardView:
         snapshot, digest = self._snapshots.get(shard.partition, (None, ""))
         shown: TaskView = shard.task.show()
+        if shown.groups is not None:
+            self._alarms(shard.partition, shown.groups)
         return ShardView(
             partition=shard.partition,
             phase="running",
@@ -201,8 +205,21 @@ class Sight:
             classes=shown.classes,
             delay=shown.delay,
             quality=shown.quality,
+            groups=shown.groups,
             snapshot=snapshot,
         )
+
+    def _alarms(self, partition: int, groups: GroupsView) -> None:
+        """Say which groups have an alarm: each when it begins, and now and then while it goes on."""
+        now = time.monotonic()
+        self._said = {key: said for key, said in self._said.items() if now < said + AGAIN}
+        for group in groups.groups:
+            for alarm in group.alarms:
+                if (partition, group.name, alarm) not in self._said:
+                    self._said[partition, group.name, alarm] = now
+                    self._say(
+                        logging.WARNING, f"group alarm: {alarm}", partition=partition, **_facts(group, alarm)
+                    )
 
     def _phase(self, partition: int, phase: Phase, reason: str) -> None:
         self._phases[partition] = (phase, reason)
@@ -226,3 +243,9 @@ class Sight:
 
     def _say(self, level: int, what: str, **facts: object) -> None:
         logger.log(level, what, extra={"facts": {"pipeline": self._pipeline, **facts}})
+
+
+def _facts(group: GroupView, alarm: str) -> Mapping[str, object]:
+    if alarm == "regret":
+        return {"group": group.name, "regret": group.nearest, "bound": group.nearest_bound}
+    return {"group": group.name, "loss": group.loss, "everyone": group.everyone, "labels": group.labels}

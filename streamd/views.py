@@ -43,6 +43,87 @@ class QualityView(Struct, frozen=True):
     drifts: int
 
 
+class GroupView(Struct, frozen=True):
+    """One group of a groupwise learner. None where there is nothing to say (no labels yet, no everyone).
+
+    Losses are means over the group's labelled events, in the label's units (squared for squared loss, nats for log
+    loss); they and `regret_...`, their differences summed, are weighted by 1/P where a query stage asked for the
+    label with probability P. R, C and bounds count each label once, in losses scaled to [0, 1].
+
+    seen: events it was awake in, for born groups as Space-Saving counts them. labels: labelled events; effective:
+    (sum w)^2 / sum w^2. loss, everyone, own: of what was played, of the single model, of the group's own oracle;
+    expected: of the experts, by their weights. harm: loss - everyone, between harm_low and harm_high at all times
+    (level 0.95). R, C, bound: of the expert (group, own oracle). nearest, nearest_bound: R and bound of the
+    group's expert that comes nearest to its bound, or exceeds it. fallback: share of labels at which all weights
+    were 0. covered, width: of the intervals; misses: those above alpha labels, misses_bound: how far from 0 that
+    may be. ambiguity, discrepancy: mean spread of the awake models around what was played, their largest
+    difference, scaled units. best, regret_best, best_bound: task choose, the cheapest path in hindsight,
+    unweighted, and the bound of the regret to it.
+    """
+
+    name: str
+    seen: int
+    labels: int
+    effective: float
+    loss: float | None = None
+    everyone: float | None = None
+    own: float | None = None
+    expected: float | None = None
+    regret_everyone: float | None = None
+    regret_own: float | None = None
+    harm: float | None = None
+    harm_low: float | None = None
+    harm_high: float | None = None
+    R: float = 0.0
+    C: float = 0.0
+    bound: float = 0.0
+    nearest: float = 0.0
+    nearest_bound: float = 0.0
+    fallback: float | None = None
+    covered: float | None = None
+    width: float | None = None
+    misses: float | None = None
+    misses_bound: float | None = None
+    ambiguity: float | None = None
+    discrepancy: float | None = None
+    best: float | None = None
+    regret_best: float | None = None
+    best_bound: float | None = None
+    alarms: tuple[str, ...] = ()  # "regret", "harm"
+
+
+class DeclarationView(Struct, frozen=True):
+    """How often a declared predicate's feature was missing, or of another type, in an event."""
+
+    text: str
+    missing: int
+    mistyped: int
+
+
+class GroupsView(Struct, frozen=True):
+    """All groups, and what was counted.
+
+    judged: labels. clipped: those outside the declared range. born, retired: groups; refused: births for which
+    there was no slot. crowded: groups of an event beyond `max_awake`. hashed: features beyond `max_features`.
+    guarded: learning steps at which rounding had to be mended. nobody: labels of events without an awake group;
+    nobody_loss: their mean.
+    """
+
+    groups: tuple[GroupView, ...]
+    declarations: tuple[DeclarationView, ...]
+    observed: int
+    judged: int
+    clipped: int
+    born: int
+    retired: int
+    refused: int
+    crowded: int
+    hashed: int
+    guarded: int
+    nobody: int
+    nobody_loss: float | None
+
+
 class TaskView(Struct, frozen=True):
     """What the stages of a shard show. counts: see `streamd.stages.predicting.COUNTS`."""
 
@@ -53,6 +134,7 @@ class TaskView(Struct, frozen=True):
     classes: int
     delay: DelayView
     quality: QualityView
+    groups: GroupsView | None = None  # of a groupwise learner
 
 
 class ShardView(Struct, frozen=True):
@@ -71,6 +153,7 @@ class ShardView(Struct, frozen=True):
     classes: int = 0
     delay: DelayView = DelayView((), (0,), 0.0)
     quality: QualityView = QualityView(0, {}, {}, 0)
+    groups: GroupsView | None = None
     snapshot: SnapshotView | None = None
 
 

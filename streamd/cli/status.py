@@ -11,12 +11,13 @@ from rich.table import Table
 
 from streamd import snapshot, wiring
 from streamd.cli.options import ConfigFile, Json, console, existing, load, print_json
+from streamd.cli.status_groups import groups_table
 from streamd.config import Config, secret
 from streamd.errors import StreamdError
 from streamd.http.app import Pipelines
 from streamd.ports import LogClient, Store
 from streamd.restore import shard_name
-from streamd.views import EngineView, ShardView
+from streamd.views import EngineView, GroupsView, ShardView
 
 TIMEOUT = 3.0  # seconds
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is asked
@@ -44,6 +45,7 @@ class ShardStatus(Struct, frozen=True):
     pending: int | None
     quality: Mapping[str, float]
     snapshot: SnapshotStatus | None
+    groups: GroupsView | None = None  # of a groupwise learner that runs
 
 
 class PipelineStatus(Struct, frozen=True):
@@ -130,6 +132,7 @@ def _live(view: EngineView, shard: ShardView) -> ShardStatus:
         pending=shard.pending,
         quality=shard.quality.total,
         snapshot=None if newest is None else SnapshotStatus(newest.sequence, newest.bytes, newest.written),
+        groups=shard.groups,
     )
 
 
@@ -196,6 +199,9 @@ def _print(found: Status) -> None:
         reasons = f": {'; '.join(pipeline.reasons)}" if pipeline.reasons else ""
         out.print(f"\n{pipeline.pipeline} is {'ready' if pipeline.ready else 'not ready'}{reasons}")
         out.print(_table(pipeline.shards))
+        for shard in pipeline.shards:
+            if shard.groups is not None:
+                out.print(groups_table(shard.partition, shard.groups))
 
 
 def _table(shards: Sequence[ShardStatus]) -> Table:

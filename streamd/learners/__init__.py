@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamd.snapshot import State
+from streamd.views import GroupsView
 
 Features = Mapping[str, float | bool | str]
 Label = str | float
@@ -46,6 +47,17 @@ class Predictions(Protocol):
         """The reasons of prediction i, strongest first."""
 
 
+@runtime_checkable
+class Covering(Protocol):
+    """Predictions that also say within which interval or set the truth lies as often as declared."""
+
+    def interval(self, i: int) -> tuple[float, float] | None:
+        """Of the value of prediction i; None for a classifier, or where none is kept."""
+
+    def covering(self, i: int) -> list[str] | None:
+        """The classes of prediction i, the likeliest first; None for a regressor, or where none is kept."""
+
+
 class Steps(Protocol):
     """One run under construction."""
 
@@ -69,6 +81,13 @@ class Steps(Protocol):
         """A label learned before was wrong. What can un-learn does; the others learn the new one on top."""
 
     def execute(self) -> Predictions: ...
+
+
+@runtime_checkable
+class KeepsGroups(Protocol):
+    """A learner that has something to show of each of its groups."""
+
+    def groups_view(self) -> GroupsView: ...
 
 
 class Learner(Protocol):

@@ -1,12 +1,13 @@
 """Predictions as the records that go out: the likeliest classes or the value, the reasons, what is echoed."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from streamd import records as codec
-from streamd.learners import Predictions, Why
+from streamd.learners import Covering, Predictions, Why
 from streamd.ports import Output, Record
 from streamd.stages.settings import Settings
 
@@ -25,7 +26,8 @@ class Answers:
     def __init__(self, settings: Settings, partition: int | None) -> None:
         self._settings = settings
         self._partition = partition
-        self._describe = self._value if settings.task == "regress" else self._classes
+        kinds = {"regress": self._value, "choose": self._path}
+        self._describe = kinds.get(settings.task, self._classes)
 
     def write(
         self, predicted: Sequence[Predicted], predictions: Predictions, classes: Sequence[str]
@@ -44,22 +46,52 @@ class Answers:
     ) -> list[codec.Prediction]:
         """One prediction each, in order."""
         describe, why = self._describe, predictions.why
+        covering = predictions if isinstance(predictions, Covering) else None
         rows, known = predictions.values.tolist(), predictions.known.tolist()
-        return [describe(one, rows[i][: known[i]], classes, why(i)) for i, one in enumerate(predicted)]
+        return [
+            describe(one, rows[i][: known[i]], classes, why(i), _Covered(covering, i))
+            for i, one in enumerate(predicted)
+        ]
 
-    def _classes(self, one: Predicted, p: list[float], classes: Sequence[str], why: Why) -> codec.Prediction:
+    def _classes(
+        self, one: Predicted, p: list[float], classes: Sequence[str], why: Why, covered: "_Covered"
+    ) -> codec.Prediction:
         named: dict[str, float] = dict(zip(classes, p, strict=False))
         label = max(named, key=named.__getitem__) if named else None
         if len(named) > self._settings.top:
             likeliest = sorted(named, key=named.__getitem__, reverse=True)[: self._settings.top]
             named = {name: named[name] for name in likeliest}
-        echo = self._echo(one.record) if self._settings.echo else UNSET
-        return codec.Prediction(one.event.id, label, named, UNSET, why, self._settings.model, one.ts, echo)
+        return self._told(one, why, label=label, p=named, set=covered.classes())
 
-    def _value(self, one: Predicted, p: list[float], classes: Sequence[str], why: Why) -> codec.Prediction:
+    def _value(
+        self, one: Predicted, p: list[float], classes: Sequence[str], why: Why, covered: "_Covered"
+    ) -> codec.Prediction:
+        return self._told(one, why, value=p[0], interval=covered.interval())
+
+    def _path(
+        self, one: Predicted, p: list[float], classes: Sequence[str], why: Why, covered: "_Covered"
+    ) -> codec.Prediction:
+        return self._told(one, why, path=[name for name, on in zip(classes, p, strict=True) if on])
+
+    def _told(self, one: Predicted, why: Why, **told: Any) -> codec.Prediction:
         echo = self._echo(one.record) if self._settings.echo else UNSET
-        return codec.Prediction(one.event.id, UNSET, UNSET, p[0], why, self._settings.model, one.ts, echo)
+        return codec.Prediction(one.event.id, why=why, model=self._settings.model, ts=one.ts, echo=echo, **told)
 
     def _echo(self, record: Record) -> dict[str, msgspec.Raw]:
         assert record.value is not None
         return codec.echo(record.value, self._settings.echo)
+
+
+class _Covered(NamedTuple):
+    """What a prediction says of its coverage, if anything."""
+
+    predictions: Covering | None
+    i: int
+
+    def interval(self) -> tuple[float, float] | UnsetType:
+        found = None if self.predictions is None else self.predictions.interval(self.i)
+        return UNSET if found is None else found
+
+    def classes(self) -> list[str] | UnsetType:
+        found = None if self.predictions is None else self.predictions.covering(self.i)
+        return UNSET if found is None else found

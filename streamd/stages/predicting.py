@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from streamd import records as codec
 from streamd.errors import BadRecord, Refused, StateError
 from streamd.journal import Refusal
-from streamd.learners import Label, Learner, Predictions, Steps
+from streamd.learners import KeepsGroups, Label, Learner, Predictions, Steps
 from streamd.learners.drift import Adwin
 from streamd.ports import Output, Record
 from streamd.questions import Question
@@ -365,6 +365,7 @@ class Predicting:
             classes=len(self.learner.classes),
             delay=self.delay.view(),
             quality=QualityView(labels, total, fading, self.drifts),
+            groups=self.learner.groups_view() if isinstance(self.learner, KeepsGroups) else None,
         )
 
     def freeze(self) -> Callable[[], State]:

@@ -1,7 +1,65 @@
 """Views as an engine would show them, for the tests of what reads views."""
 
 from streamd.stages.predicting import COUNTS
-from streamd.views import DelayView, EngineView, LagView, QualityView, ShardView, SnapshotView
+from streamd.views import (
+    DeclarationView,
+    DelayView,
+    EngineView,
+    GroupsView,
+    GroupView,
+    LagView,
+    QualityView,
+    ShardView,
+    SnapshotView,
+)
+
+GROUP = GroupView(
+    name="sex=Female",
+    seen=70,
+    labels=60,
+    effective=55.5,
+    loss=0.25,
+    everyone=0.375,
+    own=0.3125,
+    expected=0.28125,
+    regret_everyone=-7.5,
+    regret_own=-3.75,
+    harm=-0.125,
+    harm_low=-0.25,
+    harm_high=-0.0625,
+    R=2.0,
+    C=9.0,
+    bound=11.0,
+    nearest=3.0,
+    nearest_bound=10.0,
+    fallback=0.01,
+    covered=0.9,
+    width=0.2,
+    misses=1.5,
+    misses_bound=20.0,
+    ambiguity=0.02,
+    discrepancy=0.15,
+    best=0.125,
+    regret_best=5.0,
+    best_bound=50.0,
+    alarms=("regret",),
+)
+
+GROUPS = GroupsView(
+    groups=(GROUP,),
+    declarations=(DeclarationView("sex=*", 4, 1),),
+    observed=100,
+    judged=90,
+    clipped=2,
+    born=3,
+    retired=5,
+    refused=6,
+    crowded=7,
+    hashed=8,
+    guarded=9,
+    nobody=10,
+    nobody_loss=0.5,
+)
 
 SHARD = ShardView(
     partition=1,
@@ -17,6 +75,7 @@ SHARD = ShardView(
     classes=2,
     delay=DelayView((1.0, 10.0), (5, 4, 3), 99.5),
     quality=QualityView(12, {"accuracy": 0.75, "log_loss": 0.5}, {"accuracy": 0.8, "log_loss": 0.4}, 2),
+    groups=GROUPS,
     snapshot=SnapshotView(40, 12_345, 1_700_000_100.0, 0.002, 0.05),
 )
 

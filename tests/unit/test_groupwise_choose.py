@@ -130,11 +130,11 @@ def test_regret_to_every_groups_best_path_is_within_its_bound(seed: int) -> None
     lived(model, events)
     lived(single, events)
 
-    for group in model.view():
+    for group in model.groups_view().groups:
         assert group.R - group.bound <= 1e-9
-        assert group.regret <= group.regret_bound
-    view = {group.name: group for group in model.view()}
-    assert view["everyone"].cost < single.view()[0].cost
+        assert group.regret_best <= group.best_bound  # type: ignore[operator]
+    view = {group.name: group for group in model.groups_view().groups}
+    assert view["everyone"].loss < single.groups_view().groups[0].loss  # type: ignore[operator]
 
 
 def test_labels_that_do_not_fit_are_refused_and_change_nothing() -> None:

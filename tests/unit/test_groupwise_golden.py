@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from streamd.learners.groupwise import GroupwiseRegressor
-from streamd.learners.groupwise.view import GroupView, groups_view
+from streamd.learners.groupwise.view import groups_view
+from streamd.views import GroupView
 from tests.unit.groupwise_data import SEEDS, adult_hours, golden, live, medical
 
 CONFIGURATIONS = (

@@ -31,7 +31,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamd.errors import BadRecord, StateError
@@ -42,9 +41,12 @@ from streamd.learners.groupwise import metas
 from streamd.learners.groupwise.groups import Groups, Members
 from streamd.learners.groupwise.model import require
 from streamd.learners.groupwise.paths import Graph
+from streamd.learners.groupwise.view import ENOUGH, alarmed, counted, harm
 from streamd.snapshot import State
+from streamd.views import GroupsView, GroupView
 
-KEPT = ("mass", "n", "cost", "own", "everyone")  # of a group, costs summed in units of the longest path
+# of a group: prior mass, labels, sums of weights and of weighted costs (in longest paths), and sum of squared harm
+KEPT = ("mass", "n", "weight", "weight2", "loss", "own", "everyone", "harm2")
 
 
 class Drawn(NamedTuple):
@@ -135,26 +137,6 @@ class ChooserSteps:
         return self._model.read(seen) if seen else None
 
 
-class ChooserGroupView(Struct, frozen=True):
-    """One group, costs summed in the label's units.
-
-    best: the cheapest single path in hindsight; regret: cost - best.
-    regret_bound: the bound of the module's docstring; R, C, bound: of the meta, in longest paths.
-    """
-
-    name: str
-    labels: int
-    cost: float
-    everyone: float
-    own: float
-    best: float
-    regret: float
-    regret_bound: float
-    R: float
-    C: float
-    bound: float
-
-
 class GroupwiseChooser:
     """edges: name -> [tail, head]; source, sink: nodes; highest: what an edge may cost, the least being 0 (a label
     beyond is counted in `clipped` and learned as the nearer end). groups, everyone, prior, floor, max_groups,
@@ -201,7 +183,8 @@ class GroupwiseChooser:
         self.groups.clear()
         self.clipped = self.born = 0
         self._totals = np.zeros(len(kernel.TOTALS))
-        self._spent = np.zeros((0, len(self.classes)))  # per slot and edge: the costs of its labelled events
+        self._spent = np.zeros((0, len(self.classes)))  # per slot and edge: the costs its oracle has learned
+        self._judged = np.zeros((0, len(self.classes) + 1))  # those of events it was awake in, and what was paid
         self._E = np.zeros((0, 1, 1, 2))
         self._table = np.zeros((0, len(KEPT)))
         for slot, name in enumerate(self.groups.fixed):
@@ -275,6 +258,9 @@ class GroupwiseChooser:
         """Count a label in (sign 1) or out (-1)."""
         if drawn is not None and len(drawn.groups):
             self._judge(drawn, costs, weight, sign)
+        elif drawn is not None:
+            self._totals[kernel.TOTALS.index("nobody")] += sign
+            self._totals[kernel.TOTALS.index("nobody_loss")] += sign * Graph.cost(drawn.path, costs) / self.unit
         slots = self.groups.awake(members)
         self._spent[slots] += sign * costs
 
@@ -288,7 +274,9 @@ class GroupwiseChooser:
             R, C = self._E[slot, 0, 0]
             self._E[slot, 0, 0] = R + sign * (expected - loss), max(C + sign * abs(expected - loss), 0.0)
             single = losses[0] if self.groups.everyone else 0.0
-            self._table[slot, 1:] += sign * np.array([1.0, weight * played, weight * loss, weight * single])
+            lost = [weight * played, weight * loss, weight * single, (weight * (played - single)) ** 2]
+            self._table[slot, 1:] += sign * np.array([1.0, weight, weight * weight, *lost])
+            self._judged[slot] += sign * np.append(costs, played * self.unit)
             self._totals[kernel.TOTALS.index("floored")] += sign * self.floor * self._table[slot, 0]
         self._totals[1] += sign
 
@@ -313,45 +301,69 @@ class GroupwiseChooser:
     def _bear(self, slot: int, mass: float) -> None:
         if slot == len(self._spent):
             self._spent = np.vstack([self._spent, np.zeros((1, len(self.classes)))])
+            self._judged = np.vstack([self._judged, np.zeros((1, len(self.classes) + 1))])
             self._E = np.concatenate([self._E, np.zeros((1, 1, 1, 2))])
             self._table = np.vstack([self._table, np.zeros((1, len(KEPT)))])
         elif (C := float(self._E[slot, 0, 0, 1])) > 0.0:
             self._totals[kernel.TOTALS.index("retired")] += 1.5 * self._table[slot, 0] * (1.0 + math.log1p(C))
-        self._spent[slot], self._E[slot], self._table[slot] = 0.0, 0.0, 0.0
+        for array in (self._spent, self._judged, self._E, self._table):
+            array[slot] = 0.0
         self._table[slot, 0] = mass
         self._totals[kernel.TOTALS.index("mass")] += mass
 
     # --- what it shows, what it keeps
 
-    def view(self) -> list[ChooserGroupView]:
+    def groups_view(self) -> GroupsView:
         """All groups, in the order of their slots."""
         bounds = metas.bounds("anh", "own", self._E, self._table[:, 0], self._totals)[:, 0, 0]
-        return [self._group(slot, float(bounds[slot])) for slot in range(len(self.groups.names))]
+        views = [self._group(slot, float(bounds[slot])) for slot in range(len(self.groups.names))]
+        named = dict(zip(kernel.TOTALS, self._totals.tolist(), strict=True))
+        counts = {name: int(named[name]) for name in ("observed", "judged", "guarded", "nobody")}
+        lost = self.unit * named["nobody_loss"] / named["nobody"] if named["nobody"] else None
+        return counted(self.groups, views, self, counts | {"hashed": 0}, lost)
 
-    def _group(self, slot: int, bound: float) -> ChooserGroupView:
-        _, n, cost, own, everyone = (self._table[slot] * [1.0, 1.0, *[self.unit] * 3]).tolist()
-        best = Graph.cost(self.graph.cheapest(self._spent[slot]), self._spent[slot])
-        m, longest = len(self.classes), self.graph.longest
-        leader = 3.0 * math.sqrt(2.0 * longest * self.unit * m * self.highest * (n + 1.0))
+    def _group(self, slot: int, bound: float) -> GroupView:
+        kept = dict(zip(KEPT, self._table[slot].tolist(), strict=True))
+        n, weight, unit = int(kept["n"]), kept["weight"], self.unit
+        loss, own, single = (kept[name] * unit / weight if n else None for name in ("loss", "own", "everyone"))
+        low, high = harm(kept) if n >= ENOUGH and self.groups.everyone else (None, None)
         R, C = self._E[slot, 0, 0].tolist()
-        return ChooserGroupView(
+        costs, paid = self._judged[slot, :-1], float(self._judged[slot, -1])
+        best = Graph.cost(self.graph.cheapest(costs), costs)
+        return GroupView(
             name=self.groups.names[slot],
-            labels=int(n),
-            cost=cost,
-            everyone=everyone,
+            seen=self.groups.seen[slot],
+            labels=n,
+            effective=weight * weight / kept["weight2"] if n else 0.0,
+            loss=loss,
+            everyone=single if self.groups.everyone else None,
             own=own,
-            best=best,
-            regret=cost - best,
-            regret_bound=leader + self.unit * bound,
+            regret_everyone=unit * (kept["loss"] - kept["everyone"]) if n and self.groups.everyone else None,
+            regret_own=unit * (kept["loss"] - kept["own"]) if n else None,
+            harm=loss - single if loss is not None and single is not None and self.groups.everyone else None,
+            harm_low=None if low is None else unit * low,
+            harm_high=None if high is None else unit * high,
             R=R,
             C=C,
             bound=bound,
+            nearest=R,
+            nearest_bound=bound,
+            best=best / n if n else None,
+            regret_best=paid - best if n else None,
+            best_bound=self._leader_bound(n) + unit * bound,
+            alarms=alarmed(R, bound, low if slot > 0 else None),
         )
+
+    def _leader_bound(self, n: int) -> float:
+        """Of a group's own oracle after n labels: 3 sqrt(D R A (T + 1))."""
+        longest, m = self.graph.longest, len(self.classes)
+        return 3.0 * math.sqrt(2.0 * longest * self.unit * m * self.highest * (n + 1.0))
 
     def state(self) -> State:
         groups = self.groups.state()
         arrays = {f"groups.{name}": array for name, array in groups.arrays.items()}
-        arrays |= {"spent": self._spent, "E": self._E, "table": self._table, "totals": self._totals}
+        arrays |= {"spent": self._spent, "judged": self._judged, "E": self._E}
+        arrays |= {"table": self._table, "totals": self._totals}
         document = {
             "edges": list(self.classes),
             "clipped": self.clipped,
@@ -369,7 +381,8 @@ class GroupwiseChooser:
             self.groups.restore(arrays["groups.names"], arrays["groups.seen"], document["groups"])
             self.types.restore([(name, kind) for name, kind in document["types"]])
             self.clipped, self.born = int(document["clipped"]), int(document["born"])
-            self._spent, self._E = arrays["spent"].copy(), arrays["E"].copy()
+            self._spent, self._judged = arrays["spent"].copy(), arrays["judged"].copy()
+            self._E = arrays["E"].copy()
             self._table, self._totals = arrays["table"].copy(), arrays["totals"].copy()
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"this is not the state of a groupwise chooser: {error}") from None

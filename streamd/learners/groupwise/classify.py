@@ -21,7 +21,8 @@ class GroupwiseClassifier(Groupwise):
         models vote).
     oracle: "softmax", "logistic" (two classes; a third is a BadRecord), or {river = ...}.
     max_classes: a label that would be one more is a BadRecord.
-    coverage: of the sets of classes `classes_of` gives. The other parameters are `GroupwiseRegressor`'s.
+    coverage: how often the set of classes told with a prediction is to contain the truth; 0: no set.
+    The other parameters are `GroupwiseRegressor`'s.
     """
 
     task = "classify"
@@ -101,9 +102,10 @@ class GroupwiseClassifier(Groupwise):
     def unit(self) -> float:
         return metas.rate("bayes") if self.loss == "log" else 1.0
 
-    def classes_of(self, memo: bytes) -> list[str]:
+    def covering(self, memo: Memo) -> list[str] | None:
         """The classes whose probability is large enough for the set to cover the truth as often as declared."""
-        read = self.read(memo)
-        return [
-            name for name, p in zip(self.classes, read.numbers.tolist(), strict=False) if 1 - p <= read.half_width
-        ]
+        if not self.coverage or not len(memo.numbers):
+            return None
+        p = memo.numbers
+        enough = [c for c in np.argsort(-p, kind="stable").tolist() if 1.0 - p[c] <= memo.half_width]
+        return [self.classes[c] for c in enough]

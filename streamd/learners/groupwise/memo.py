@@ -48,11 +48,24 @@ def read(memo: bytes, experts: Callable[[int], int], heads: Callable[[int], int]
     head, e, j = known + HEAD, experts(n), heads(known)
     if len(memo) != 8 * (head + n * known + e * j + n + 2):
         raise _foreign()
-    words = np.frombuffer(memo, np.float64)
-    z = words[head : head + n * known].reshape(n, known)
-    p = words[head + n * known : head + n * known + e * j].reshape(e, j)
     groups = np.frombuffer(memo[len(memo) - 8 * (n + 2) : -16], np.int64).tolist()
-    return Memo(words[:known], float(words[known]), bool(words[known + 1]), z, p, groups)
+    return view(np.frombuffer(memo, np.float64), 0, groups, known, e, j)
+
+
+def view(words: NDArray[np.float64], at: int, groups: Sequence[int], known: int, experts: int, heads: int) -> Memo:
+    """What lies in `words` from `at` on, not copied."""
+    if not known:
+        return NOTHING
+    n, z = len(groups), at + known + HEAD
+    p = z + n * known
+    return Memo(
+        words[at : at + known],
+        float(words[at + known]),
+        bool(words[at + known + 1]),
+        words[z:p].reshape(n, known),
+        words[p : p + experts * heads].reshape(experts, heads),
+        groups,
+    )
 
 
 def _foreign() -> StateError:

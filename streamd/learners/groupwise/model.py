@@ -17,7 +17,9 @@ from streamd.learners.groupwise.groups import Groups
 from streamd.learners.groupwise.memo import Memo
 from streamd.learners.groupwise.outside import Outside
 from streamd.learners.groupwise.steps import GroupwiseSteps, Run
+from streamd.learners.groupwise.view import groups_view
 from streamd.snapshot import State
+from streamd.views import GroupsView
 
 ORACLES = {
     "ridge": kernel.RIDGE,
@@ -86,7 +88,10 @@ class Groupwise:
 
     def read(self, memo: bytes) -> Memo:
         """A memo's parts, in units of the range. Raises StateError for one that is none of this learner's."""
-        return memos.read(memo, self._experts, self._heads)
+        return memos.read(memo, self.experts_of, self.heads_of)
+
+    def groups_view(self) -> GroupsView:
+        return groups_view(self)
 
     def probabilities(self, memo: bytes) -> NDArray[np.float64]:
         return self.told(self.read(memo).numbers)
@@ -133,13 +138,18 @@ class Groupwise:
         raise NotImplementedError
 
     def interval(self, memo: Memo) -> tuple[float, float] | None:
+        """Of the value; None for a classifier, and with `coverage` 0."""
+        return None
+
+    def covering(self, memo: Memo) -> list[str] | None:
+        """The classes that cover; None for a regressor, and with `coverage` 0."""
         return None
 
     def length(self, awake: int, known: int) -> int:
         """Of a prediction in the buffer."""
         if not known:
             return 0
-        return known + kernel.HEAD + awake * known + self._experts(awake) * self._heads(known)
+        return known + kernel.HEAD + awake * known + self.experts_of(awake) * self.heads_of(known)
 
     def plain(self, x: Mapping[str, Any], settled: bool) -> Mapping[str, Any]:
         """The features for an outside oracle: not the missing ones, nor those of another type than first seen.
@@ -255,10 +265,10 @@ class Groupwise:
             return max(len(self.classes), 1)
         return len(self._taus()) if self.oracle == "quantile" else 1
 
-    def _heads(self, known: int) -> int:
+    def heads_of(self, known: int) -> int:
         return known if self.loss == "pinball" else 1
 
-    def _experts(self, awake: int) -> int:
+    def experts_of(self, awake: int) -> int:
         if self.experts == "pairs":
             return awake * awake
         return awake + max(awake - 1, 0) if self.experts == "own+everyone" else awake
@@ -272,7 +282,7 @@ class Groupwise:
         matrix = columns if inside and self.oracle in ("ridge", "vaw") else 0
         vector = columns if inside else 0
         squares = vector if self.oracle not in ("ridge", "vaw") else 0
-        heads = self._heads(max(len(self._taus()), 1))
+        heads = self.heads_of(max(len(self._taus()), 1))
         return {
             "P": (slots, matrix, matrix),
             "W": (slots, vector, outputs),

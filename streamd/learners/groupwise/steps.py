@@ -69,11 +69,20 @@ class GroupwisePredictions:
         The prediction is the value, or the probability of the class that was played the likeliest.
         """
         seat = self._seats[i]
-        return self._model.reasons(self._model.read(self.memo(i)), seat.names) if seat.known else []
+        return self._model.reasons(self._read(i), seat.names) if seat.known else []
 
     def interval(self, i: int) -> tuple[float, float] | None:
-        """The value's interval, or None where none is kept (`coverage` 0, or a classifier)."""
-        return self._model.interval(self._model.read(self.memo(i)))
+        return self._model.interval(self._read(i))
+
+    def covering(self, i: int) -> list[str] | None:
+        return self._model.covering(self._read(i))
+
+    def _read(self, i: int) -> Memo:
+        """Where the prediction lies, as a memo's parts."""
+        seat = self._seats[i]
+        model, known = self._model, seat.known
+        experts, heads = model.experts_of(len(seat.groups)), model.heads_of(known)
+        return memos.view(self._buffer, seat.offset, seat.groups, known, experts, heads)
 
 
 class GroupwiseSteps:

@@ -1,11 +1,12 @@
-"""What the operator sees of a groupwise learner, per group, as plain data.
+"""What the operator sees of a groupwise learner, per group, as plain data; see `streamd.views.GroupView`.
 
-Losses are means over the group's labelled events, weighted as the labels were, in the label's units (squared for
-squared loss; log loss in nats). R, C and bounds are sums of losses scaled to [0, 1], unweighted.
+Two alarms: "regret", an expert's R exceeds its bound (a wrong range, labels that come late, or a bug); "harm",
+what is played is worse on the group than the single model, beyond the interval.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from msgspec import Struct
@@ -13,84 +14,18 @@ from numpy.typing import NDArray
 
 from streamd.kernels import groupwise as kernel
 from streamd.learners.groupwise import intervals, metas
-from streamd.learners.groupwise.model import Groupwise
+from streamd.learners.groupwise.groups import Groups
+from streamd.views import DeclarationView, GroupsView, GroupView
+
+if TYPE_CHECKING:
+    from streamd.learners.groupwise.model import Groupwise
 
 LEVEL = 0.05  # of the interval on the difference to the single model
 RHO2 = (-2.0 * math.log(LEVEL) + math.log(1.0 - 2.0 * math.log(LEVEL))) / 1000.0  # tightest around 1000 labels
 ENOUGH = 30  # labels, for an interval that holds in the limit
 
 
-class GroupView(Struct, frozen=True):
-    """One group. None where there is nothing to say (no labels yet, no everyone, no intervals).
-
-    seen: events it was awake in, for born groups as Space-Saving counts them. labels: labelled events;
-    effective: (sum w)^2 / sum w^2. loss, everyone, own: mean losses of what was played, of the single model, of
-    the group's own oracle; expected: of the experts, by their weights. harm: loss - everyone, between harm_low
-    and harm_high at all times (level 0.95). R, C, bound: of the expert (group, own oracle). nearest,
-    nearest_bound: R and bound of the group's expert that comes nearest to its bound, or exceeds it. fallback:
-    share of labels at which all weights were 0. covered, width: of the intervals; misses: those above alpha
-    labels, misses_bound: how far from 0 that may be. ambiguity, discrepancy: mean spread of the awake models
-    around what was played, their largest difference; scaled units.
-    """
-
-    name: str
-    seen: int
-    labels: int
-    effective: float
-    loss: float | None
-    everyone: float | None
-    own: float | None
-    expected: float | None
-    harm: float | None
-    harm_low: float | None
-    harm_high: float | None
-    R: float
-    C: float
-    bound: float
-    nearest: float
-    nearest_bound: float
-    fallback: float | None
-    covered: float | None
-    width: float | None
-    misses: float
-    misses_bound: float
-    ambiguity: float | None
-    discrepancy: float | None
-    alarms: Sequence[str]
-
-
-class DeclarationView(Struct, frozen=True):
-    """How often a declared predicate's feature was missing, or of another type, in an observed event."""
-
-    text: str
-    missing: int
-    mistyped: int
-
-
-class GroupsView(Struct, frozen=True):
-    """All groups, and what was counted.
-
-    clipped: labels outside the declared range. born, retired: groups; refused: births for which there was no slot.
-    crowded: groups of an event beyond `max_awake`. hashed: features beyond `max_features`. guarded: learning steps
-    at which rounding had to be mended. nobody: labels of events without an awake group; nobody_loss: their mean.
-    """
-
-    groups: Sequence[GroupView]
-    declarations: Sequence[DeclarationView]
-    observed: int
-    judged: int
-    clipped: int
-    born: int
-    retired: int
-    refused: int
-    crowded: int
-    hashed: int
-    guarded: int
-    nobody: int
-    nobody_loss: float | None
-
-
-def groups_view(learner: Groupwise) -> GroupsView:
+def groups_view(learner: "Groupwise") -> GroupsView:
     """The state of all groups, in the order of their slots."""
     slots, groups = len(learner.groups.names), learner.groups
     table, totals = learner._table[:slots], learner._totals
@@ -103,29 +38,46 @@ def groups_view(learner: Groupwise) -> GroupsView:
         _group(learner, slot, table[slot], _expert(E, bounds, slot, learner.experts), wealth, unit)
         for slot in range(slots)
     ]
+    counts = {name: int(named[name]) for name in ("observed", "judged", "guarded", "nobody")}
+    lost = unit * named["nobody_loss"] / named["nobody"] if named["nobody"] else None
+    return counted(groups, views, learner, counts | {"hashed": learner.index.hashed}, lost)
+
+
+class Counting(Protocol):
+    """A learner that keeps groups."""
+
+    clipped: int
+    born: int
+
+
+def counted(
+    groups: Groups,
+    views: Sequence[GroupView],
+    learner: Counting,
+    counts: Mapping[str, int],
+    nobody_loss: float | None,
+) -> GroupsView:
+    """The groups' views with what was counted beside them."""
     return GroupsView(
-        groups=views,
-        declarations=[
+        groups=tuple(views),
+        declarations=tuple(
             DeclarationView(one.text, missing, mistyped)
             for one, missing, mistyped in zip(groups.declarations, groups.missing, groups.mistyped, strict=True)
-        ],
-        observed=int(named["observed"]),
-        judged=int(named["judged"]),
+        ),
         clipped=learner.clipped,
         born=learner.born,
         retired=groups.retired,
         refused=groups.refused,
         crowded=groups.crowded,
-        hashed=learner.index.hashed,
-        guarded=int(named["guarded"]),
-        nobody=int(named["nobody"]),
-        nobody_loss=unit * named["nobody_loss"] / named["nobody"] if named["nobody"] else None,
+        nobody_loss=nobody_loss,
+        **counts,
     )
 
 
-def alarms(view: GroupsView) -> list[str]:
-    """All alarms, each with its group."""
-    return [f"{group.name}: {alarm}" for group in view.groups for alarm in group.alarms]
+def alarmed(R: float, bound: float, harm_low: float | None) -> tuple[str, ...]:
+    """The alarms of a group. bound: of R; harm_low: of the loss beyond the single model's."""
+    found = ("regret",) if bound * (1 + 1e-9) + 1e-6 < R else ()
+    return (*found, "harm") if harm_low is not None and harm_low > 0.0 else found
 
 
 class _Expert(Struct, frozen=True):
@@ -153,7 +105,7 @@ def _expert(E: NDArray[np.float64], bounds: NDArray[np.float64], slot: int, expe
 
 
 def _group(
-    learner: Groupwise, slot: int, row: NDArray[np.float64], expert: _Expert, wealth: float, unit: float
+    learner: "Groupwise", slot: int, row: NDArray[np.float64], expert: _Expert, wealth: float, unit: float
 ) -> GroupView:
     kept = dict(zip(kernel.TABLE, row.tolist(), strict=True))
     n, weight = kept["n"], kept["weight"]
@@ -163,13 +115,7 @@ def _group(
 
     loss, own = _times(mean("loss"), unit), _times(mean("own"), unit)
     single = _times(mean("everyone"), unit) if learner.groups.everyone else None
-    low, high = _harm(kept) if single is not None and n >= ENOUGH else (None, None)
-    misses_bound = intervals.bound(kept["bets"], wealth) if learner.coverage else 0.0
-    found = []
-    if expert.nearest > expert.nearest_bound * (1 + 1e-9) + 1e-6:
-        found.append("regret above its bound: a wrong range, labels that come late, or a bug")
-    if slot > 0 and low is not None and low > 0.0:
-        found.append("worse than the single model, beyond the interval")
+    low, high = harm(kept) if single is not None and n >= ENOUGH else (None, None)
     return GroupView(
         name=learner.groups.names[slot],
         seen=learner.groups.seen[slot],
@@ -179,6 +125,8 @@ def _group(
         everyone=single,
         own=own,
         expected=_times(mean("expected"), unit),
+        regret_everyone=unit * (kept["loss"] - kept["everyone"]) if n and learner.groups.everyone else None,
+        regret_own=unit * (kept["loss"] - kept["own"]) if n else None,
         harm=loss - single if loss is not None and single is not None else None,
         harm_low=_times(low, unit),
         harm_high=_times(high, unit),
@@ -190,11 +138,11 @@ def _group(
         fallback=kept["fallback"] / n if n else None,
         covered=kept["covered"] / n if n and learner.coverage else None,
         width=kept["width"] / n if n and learner.coverage else None,
-        misses=kept["misses"],
-        misses_bound=misses_bound,
+        misses=kept["misses"] if learner.coverage else None,
+        misses_bound=intervals.bound(kept["bets"], wealth) if learner.coverage else None,
         ambiguity=mean("ambiguity"),
         discrepancy=mean("discrepancy"),
-        alarms=found,
+        alarms=alarmed(expert.nearest, expert.nearest_bound, low if slot > 0 else None),
     )
 
 
@@ -202,7 +150,7 @@ def _times(value: float | None, unit: float) -> float | None:
     return None if value is None else unit * value
 
 
-def _harm(kept: dict[str, float]) -> tuple[float, float]:
+def harm(kept: dict[str, float]) -> tuple[float, float]:
     """An interval for the mean of w (loss - everyone's), valid at all times together.
 
     The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas (2024, arXiv 2103.06476),
