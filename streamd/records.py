@@ -47,13 +47,13 @@ class Label(Struct, frozen=True, gc=False):
 
 
 class Prediction(Struct, frozen=True, omit_defaults=True, gc=False):
-    """What was predicted, and why. `label` null: nothing was known yet.
+    """What was predicted, and why. `label` null: nothing is known.
 
     interval, set: cover the truth as often as declared; the set may be empty.
     """
 
     id: str
-    label: str | UnsetType | None = UNSET  # classify
+    label: str | list[str] | UnsetType | None = UNSET  # classify; a list if there may be several
     p: dict[str, float] | UnsetType = UNSET  # classify: the likeliest classes
     value: float | UnsetType = UNSET  # regress
     interval: tuple[float, float] | UnsetType = UNSET  # regress
@@ -155,6 +155,13 @@ def class_label(label: object) -> str:
     elif type(label) is int:
         return str(label)
     raise BadRecord("label: expected a string that is not empty, a boolean or an integer")
+
+
+def class_labels(label: object) -> list[str]:
+    """Labels of an event that may have several, or none: a list, or one alone; each once, in order of their names.
+    Raises BadRecord."""
+    given = label if isinstance(label, list) else [label]
+    return sorted({class_label(one) for one in given})
 
 
 def value_label(label: object) -> float:

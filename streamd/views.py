@@ -34,7 +34,9 @@ class QualityView(Struct, frozen=True):
     """Prequential quality: always of the prediction made at the time.
 
     total, fading: over all labels and over the fading window. classify: accuracy, majority (the accuracy of the
-    class most frequent so far), kappa, log_loss (nats); regress: mae, rmse, mean (the MAE of the mean so far).
+    class most frequent so far), kappa, log_loss (nats); several
+    labels: accuracy (all of them right), jaccard, f1, majority (the jaccard of the label most frequent so far);
+    regress: mae, rmse, mean (the MAE of the mean so far).
     """
 
     labels: int

@@ -143,6 +143,7 @@ def _predictions(said: Sequence[Said]) -> RenderableType:
     table.add_column("why", ratio=1, no_wrap=True, overflow="ellipsis")
     for one in said:
         label = one.prediction.label or "?"
+        label = label if isinstance(label, str) else ", ".join(label)
         p = one.prediction.p.get(label) if isinstance(one.prediction.p, dict) else None
         style = "green" if label == one.truth else "red"
         why = _why(one.prediction)

@@ -24,7 +24,7 @@ from streamd.snapshot import State
 from streamd.views import GroupsView
 
 Features = Mapping[str, float | bool | str]
-Label = str | float
+Label = str | float | list[str]
 Why = list[list[Any]]
 
 
@@ -110,6 +110,19 @@ class Learner(Protocol):
         """The live state; the caller copies."""
 
     def restore(self, state: State) -> None: ...
+
+
+@runtime_checkable
+class Decides(Protocol):
+    """A classifier whose decision need not be its likeliest class: it may have a default, or name several."""
+
+    multilabel: bool
+
+    def confidences(self, memo: bytes) -> NDArray[np.float64]:
+        """What a memo says for each class known, (C,), 0 or more and without bound: no probabilities."""
+
+    def decision(self, memo: bytes) -> list[int]:
+        """The numbers of the classes decided on: one, or none if unknown; with several labels, any number."""
 
 
 @runtime_checkable

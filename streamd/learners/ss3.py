@@ -72,8 +72,8 @@ class SS3Predictions:
         self._p, self._known = answers.p, known
         self.confidences = answers.cv
         self._answers = answers
+        self._model = model
         self._classes = model.classes
-        self._multilabel = model.multilabel
         self._words = steps.words
         self._codes = steps._codes
         self._starts = [steps._placed[row][0] for row in steps._predicted]
@@ -87,15 +87,17 @@ class SS3Predictions:
         return self._known
 
     def memo(self, i: int) -> bytes:
-        return self.values[i, : self.known[i]].tobytes()
+        """The confidences; where all are 0, then the default (int32), if there is one."""
+        said = self.confidences[i, : self.known[i]]
+        memo: bytes = said.tobytes()
+        if self._answers.decided[i] >= 0 and not said.any():
+            memo += self._answers.decided[i].astype(np.int32).tobytes()
+        return memo
 
     def label(self, i: int) -> str | list[str]:
         """The decision: a category or UNKNOWN; with several labels, the list of them."""
-        decided = int(self._answers.decided[i])
-        if not self._multilabel:
-            return self._classes[decided] if decided >= 0 else UNKNOWN
-        chosen = several(self.confidences[i, : self.known[i]], decided)
-        return [self._classes[c] for c in chosen if self._classes[c] != OTHERS]
+        names = [self._classes[c] for c in self._model.decision(self.memo(i))]
+        return names if self._model.multilabel else names[0] if names else UNKNOWN
 
     def why(self, i: int) -> Why:
         """Up to five of [term, its part of the decided category's confidence, {category: cv of the term}], then
@@ -378,9 +380,23 @@ class SS3Classifier:
         return SS3Steps(self)
 
     def probabilities(self, memo: bytes) -> NDArray[np.float64]:
-        if len(memo) % 8:
+        said = self.confidences(memo)
+        total = np.cumsum(said)[-1] if len(said) else 0.0  # in the kernel's order
+        return said / total if total > 0.0 else np.full(len(said), 1.0 / max(len(said), 1))
+
+    def confidences(self, memo: bytes) -> NDArray[np.float64]:
+        if len(memo) % 8 not in (0, 4):
             raise StateError("a memo of this length is none of this learner's")
-        return np.frombuffer(memo, np.float64)
+        return np.frombuffer(memo, np.float64, len(memo) // 8)
+
+    def decision(self, memo: bytes) -> list[int]:
+        said = self.confidences(memo)
+        default = int(np.frombuffer(memo[-4:], np.int32)[0]) if len(memo) % 8 else -1
+        if self.multilabel:
+            return [c for c in several(said, default) if self.classes[c] != OTHERS]
+        if default >= 0:
+            return [default]
+        return [int(said.argmax())] if said.any() else []
 
     def peek(self, x: Any) -> tuple[NDArray[np.float64], Why]:
         predictions = self._predict([x])

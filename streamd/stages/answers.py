@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from streamd import records as codec
-from streamd.learners import Covering, Predictions, Why
+from streamd.learners import Covering, Decides, Predictions, Why
 from streamd.ports import Output, Record
 from streamd.stages.settings import Settings
 
@@ -21,10 +22,14 @@ class Predicted(Struct, frozen=True, gc=False):
 
 
 class Answers:
-    """Writes the predictions of one shard. partition: given to every output, None lets the log choose by key."""
+    """Writes the predictions of one shard. partition: given to every output, None lets the log choose by key.
 
-    def __init__(self, settings: Settings, partition: int | None) -> None:
+    decides: the learner, if its decision is more than the likeliest class.
+    """
+
+    def __init__(self, settings: Settings, partition: int | None, decides: Decides | None = None) -> None:
         self._settings = settings
+        self._decides = decides
         self._partition = partition
         kinds = {"regress": self._value, "choose": self._path}
         self._describe = kinds.get(settings.task, self._classes)
@@ -48,10 +53,19 @@ class Answers:
         describe, why = self._describe, predictions.why
         covering = predictions if isinstance(predictions, Covering) else None
         rows, known = predictions.values.tolist(), predictions.known.tolist()
-        return [
+        told = [
             describe(one, rows[i][: known[i]], classes, why(i), _Covered(covering, i))
             for i, one in enumerate(predicted)
         ]
+        if self._decides is None:
+            return told
+        memos = [predictions.memo(i) for i in range(len(told))]
+        return [replace(one, label=self._label(memo, classes)) for one, memo in zip(told, memos, strict=True)]
+
+    def _label(self, memo: bytes, classes: Sequence[str]) -> str | list[str] | None:
+        assert self._decides is not None
+        names = [classes[c] for c in self._decides.decision(memo)]
+        return names if self._decides.multilabel else names[0] if names else None
 
     def _classes(
         self, one: Predicted, p: list[float], classes: Sequence[str], why: Why, covered: "_Covered"

@@ -17,6 +17,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from streamd.learners import Label
 from streamd.ports import Record
 from streamd.snapshot import State
 
@@ -31,7 +32,7 @@ class Remembered(Struct, gc=False):
     memo: int | bytes
     at: int  # event time when it came
     deadline: int
-    label: str | float | None = None  # as learned
+    label: Label | None = None  # as learned
     expired: bool = False
 
 
@@ -81,7 +82,7 @@ class PendingLabels:
             expired += 1
         return expired
 
-    def close(self, event: str, entry: Remembered, label: str | float) -> Remembered:
+    def close(self, event: str, entry: Remembered, label: Label) -> Remembered:
         """Remember a labelled event for a while. It may have been waiting, closed, or never in a table."""
         if event in self.waiting:
             del self.waiting[event]
@@ -198,7 +199,7 @@ def _rows(name: str, arrays: dict[str, NDArray[Any]]) -> Iterator[tuple[str, Rem
     ids, values, memos = (
         _cut(arrays[f"{name}_{column}"], arrays[f"{name}_{column}_length"]) for column in ("id", "value", "memo")
     )
-    labels = msgspec.msgpack.decode(arrays[f"{name}_label"].tobytes(), type=list[str | float | None])
+    labels = msgspec.msgpack.decode(arrays[f"{name}_label"].tobytes(), type=list[str | float | list[str] | None])
     numbers = (arrays[f"{name}_{column}"].tolist() for column in ("at", "deadline", "expired"))
     for event, value, memo, label, at, deadline, expired in zip(ids, values, memos, labels, *numbers, strict=True):
         yield event.decode(), Remembered(value, memo, at, deadline, label, expired)

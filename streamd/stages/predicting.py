@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from streamd import records as codec
 from streamd.errors import BadRecord, Refused, StateError
 from streamd.journal import Refusal
-from streamd.learners import KeepsGroups, Label, Learner, Predictions, Steps
+from streamd.learners import Decides, KeepsGroups, Label, Learner, Predictions, Steps
 from streamd.learners.drift import Adwin
 from streamd.ports import Output, Record
 from streamd.questions import Question
@@ -35,7 +35,7 @@ from streamd.snapshot import State, merge, split
 from streamd.stages.answers import Answers, Predicted
 from streamd.stages.asked import answer
 from streamd.stages.pending import PendingLabels, Remembered
-from streamd.stages.quality import ClassQuality, Judged, LabelDelay, ValueQuality
+from streamd.stages.quality import ClassQuality, Judged, LabelDelay, LabelsQuality, ValueQuality
 from streamd.stages.settings import Settings
 from streamd.views import QualityView, TaskView
 
@@ -101,15 +101,21 @@ class Predicting:
         self.learner = learner()
         self.pending = PendingLabels(settings.bounds)
         regress = settings.task == "regress"
-        self.quality: Judged = (ValueQuality if regress else ClassQuality)(settings.fading)
+        decides = self.learner if isinstance(self.learner, Decides) else None
+        several = decides is not None and decides.multilabel
+        judged = ValueQuality if regress else LabelsQuality if several else ClassQuality
+        self.quality: Judged = judged(settings.fading)
+        self._decides = decides
         self.delay = LabelDelay()
         self.drift = None if settings.drift_delta is None else Adwin(settings.drift_delta, key)
         self.drifts = 0
         self.now = 0  # event time, milliseconds since 1970
         self._look = 0  # nothing is due before; a look at every record would cost more than most of them
         self.counts = dict.fromkeys(COUNTS, 0)
-        self._read_label = codec.value_label if regress else codec.class_label
-        self._answers = Answers(settings, partition)
+        self._read_label: Callable[[object], Label] = codec.class_label
+        if regress or several:
+            self._read_label = codec.value_label if regress else codec.class_labels
+        self._answers = Answers(settings, partition, decides)
         self._reads_text = settings.task == "text"
         self._one_by_one = self.drift is not None and settings.drift_reset
 
@@ -315,16 +321,21 @@ class Predicting:
         for entry in run.filling:
             assert isinstance(entry.memo, int)
             entry.memo = memos[entry.memo]
-        self._judge(run.judged, predictions)
+        self._judge(run.judged, predictions, memos)
         taken.memos.extend(memos)
         taken.outputs.extend(self._answers.write(run.predicted, predictions, self.learner.classes))
 
-    def _judge(self, judged: Sequence[tuple[int | bytes, Label]], predictions: Predictions) -> None:
+    def _judge(
+        self, judged: Sequence[tuple[int | bytes, Label]], predictions: Predictions, memos: Sequence[bytes]
+    ) -> None:
         """Judge the predictions whose labels came, of this run or of earlier ones, in the order of the labels."""
         if not judged:
             return
         values, known = self._recall([seen for seen, _ in judged], predictions)
-        losses = self.quality.add(values, known, [label for _, label in judged], self.learner.classes)
+        decisions = None
+        if self._decides is not None:
+            decisions = [self._decides.decision(memos[m] if isinstance(m, int) else m) for m, _ in judged]
+        losses = self.quality.add(values, known, [label for _, label in judged], self.learner.classes, decisions)
         if self.drift is None:
             return
         for loss in losses.tolist():

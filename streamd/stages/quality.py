@@ -12,18 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamd.kernels.quality import judge_classes, judge_values
+from streamd.learners import Label
 from streamd.snapshot import State
 from streamd.views import DelayView
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Decisions = Sequence[Sequence[int]]
 
 
 class Judged(Protocol):
     """One kind of quality."""
 
-    def add(self, values: Floats, known: Ints, labels: Sequence[str | float], classes: Sequence[str]) -> Floats:
-        """Judge n predictions in order: values (n, C), known (n,). Returns their losses, (n,), for drift."""
+    def add(
+        self,
+        values: Floats,
+        known: Ints,
+        labels: Sequence[Label],
+        classes: Sequence[str],
+        decisions: Decisions | None = None,
+    ) -> Floats:
+        """Judge n predictions in order: values (n, C), known (n,). Returns their losses, (n,), for drift.
+
+        decisions: the numbers of the classes decided on; None: the likeliest one.
+        """
 
     def measures(self) -> tuple[int, dict[str, float], dict[str, float]]:
         """(labels, over all of them, over the fading window)."""
@@ -45,7 +57,14 @@ class ClassQuality:
         self.truth: Floats = np.zeros((2, 8))
         self.told: Floats = np.zeros((2, 8))
 
-    def add(self, values: Floats, known: Ints, labels: Sequence[str | float], classes: Sequence[str]) -> Floats:
+    def add(
+        self,
+        values: Floats,
+        known: Ints,
+        labels: Sequence[Label],
+        classes: Sequence[str],
+        decisions: Decisions | None = None,
+    ) -> Floats:
         self._make_room(len(classes))
         index = {name: i for i, name in enumerate(classes)}
         y = np.array([index[str(label)] for label in labels], np.int64)
@@ -55,6 +74,8 @@ class ClassQuality:
             guess = np.where(known > 0, values.argmax(axis=1), -1)
         else:
             p, guess = np.full(len(y), np.nan), np.full(len(y), -1)
+        if decisions is not None:
+            guess = np.array([decided[0] if decided else -1 for decided in decisions], np.int64)
         judge_classes(y, guess, p, self.fading, self.sums, self.truth, self.told)
         wrong: Floats = (guess != y).astype(np.float64)
         return wrong
@@ -83,6 +104,63 @@ class ClassQuality:
         self.sums, self.truth, self.told = (state.arrays[name] for name in ("sums", "truth", "told"))
 
 
+class LabelsQuality:
+    """Of predictions that name any number of labels: how often exactly the true ones (accuracy); the mean of
+    |true and told| / |true or told|, 1 where both are empty (jaccard); F1 over all labels told and true (f1); and,
+    to compare, the jaccard of telling always the one label that was most frequent so far (majority).
+
+    The loss for drift is 1 - jaccard.
+    """
+
+    def __init__(self, fading: float) -> None:
+        self.fading = fading
+        self.sums: Floats = np.zeros((2, 7))
+        self.truth: dict[str, int] = {}
+
+    def add(
+        self,
+        values: Floats,
+        known: Ints,
+        labels: Sequence[Label],
+        classes: Sequence[str],
+        decisions: Decisions | None = None,
+    ) -> Floats:
+        assert decisions is not None
+        losses = np.zeros(len(labels))
+        for i, (label, decided) in enumerate(zip(labels, decisions, strict=True)):
+            assert isinstance(label, list)
+            true, told = set(label), {classes[c] for c in decided}
+            common = {max(self.truth, key=self.truth.__getitem__)} if self.truth else set()
+            hit, near = len(true & told), _jaccard(true, told)
+            judged = (1.0, true == told, near, hit, len(told), len(true), _jaccard(true, common))
+            self.sums[1] *= self.fading
+            self.sums += np.array(judged, np.float64)
+            losses[i] = 1.0 - near
+            for name in label:
+                self.truth[name] = self.truth.get(name, 0) + 1
+        return losses
+
+    def measures(self) -> tuple[int, dict[str, float], dict[str, float]]:
+        return int(self.sums[0, 0]), self._row(0), self._row(1)
+
+    def _row(self, row: int) -> dict[str, float]:
+        n, exact, jaccard, hit, told, true, majority = self.sums[row].tolist()
+        if n == 0:
+            return {}
+        f1 = 2 * hit / (told + true) if told + true else 1.0
+        return {"accuracy": exact / n, "jaccard": jaccard / n, "f1": f1, "majority": majority / n}
+
+    def state(self) -> State:
+        return State({"sums": self.sums.copy()}, {"truth": dict(self.truth)})
+
+    def restore(self, state: State) -> None:
+        self.sums, self.truth = state.arrays["sums"], dict(state.document["truth"])
+
+
+def _jaccard(a: set[str], b: set[str]) -> float:
+    return len(a & b) / len(a | b) if a or b else 1.0
+
+
 class ValueQuality:
     """MAE, RMSE, and the MAE of the mean of the labels so far. The loss for drift is the absolute error."""
 
@@ -91,7 +169,14 @@ class ValueQuality:
         self.sums: Floats = np.zeros((2, 4))
         self.mean: Floats = np.zeros(1)
 
-    def add(self, values: Floats, known: Ints, labels: Sequence[str | float], classes: Sequence[str]) -> Floats:
+    def add(
+        self,
+        values: Floats,
+        known: Ints,
+        labels: Sequence[Label],
+        classes: Sequence[str],
+        decisions: Decisions | None = None,
+    ) -> Floats:
         y = np.array(labels, np.float64)
         told = np.ascontiguousarray(values[:, 0])
         judge_values(y, told, self.fading, self.sums, self.mean)
