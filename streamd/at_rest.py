@@ -5,16 +5,17 @@ shard it is for, carries the command out, commits that, and leaves. The next wor
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from streamd.errors import Refused, Transient
+from streamd.errors import Refused, StateError, Transient
 from streamd.mailbox import Command, Outcome
 from streamd.ports import Epoch, Log, Store
 from streamd.restore import Identity, Paused, restore
 from streamd.shard import Shard
 
 POLL = 0.2  # seconds
+ELSEWHERE = "partition {} is with a worker that could not be asked; name its address with --url, or stop it first"
 
 
 class AtRest:
@@ -44,6 +45,38 @@ class AtRest:
             self._store.close()
             self._log.close(leave=True)
 
+    def start(self, partition: int, payload: bytes, positions: Mapping[str, int]) -> Outcome:
+        """A shard that never was, from an exported snapshot, at these positions in its inputs; epoch 1 is that."""
+        self._log.open()
+        try:
+            held = self._assigned([partition])
+            shard = self._fresh(partition)
+            self._check_new(partition, shard, positions)
+            if partition not in held:
+                raise Refused(ELSEWHERE.format(partition))
+            shard.prepare("import", payload)()
+            try:
+                shard.positions.update(self._log.seek(partition, positions))
+            except StateError as error:
+                raise Refused(str(error)) from None
+            return Outcome(partition, True, self._commit(shard))
+        finally:
+            self._store.close()
+            self._log.close(leave=True)
+
+    def _check_new(self, partition: int, shard: Shard, positions: Mapping[str, int]) -> None:
+        """Raises Refused where there is a shard already, or a position is missing."""
+        if missing := [topic for topic in shard.inputs if topic not in positions]:
+            raise Refused(f"the next offset of {', '.join(missing)} is needed, too")
+        if foreign := [topic for topic in positions if topic not in shard.inputs]:
+            raise Refused(f"{', '.join(foreign)} is no input; the inputs are {', '.join(shard.inputs)}")
+        name = self._identity(partition).name
+        if self._log.committed(partition).sequence or self._store.list(name):
+            raise Refused(
+                f"partition {partition} has a state of its own; an import at given offsets starts a new one. "
+                "Without offsets its state is replaced, and its place in the inputs stays"
+            )
+
     def _assigned(self, wanted: Iterable[int]) -> frozenset[int]:
         """Poll until the group has given us the partitions, or time is over."""
         held: frozenset[int] = frozenset()
@@ -56,10 +89,7 @@ class AtRest:
     def _in_one(self, command: Command, partition: int, held: frozenset[int]) -> Outcome:
         try:
             if partition not in held:
-                raise Refused(
-                    f"partition {partition} is with a worker that could not be asked; name its address with "
-                    "--url, or stop it first"
-                )
+                raise Refused(ELSEWHERE.format(partition))
             shard = self._restore(partition)
             shard.prepare(command.name, command.payload)()
             return Outcome(partition, True, self._commit(shard))

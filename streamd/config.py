@@ -157,6 +157,10 @@ class SnapshotKeys(Keys, frozen=True):
     """`[snapshot]`: how often, and how many, snapshots are kept."""
 
     keep: Annotated[int, Meta(ge=1, le=1000, description="how many are kept per shard")] = 3
+    hourly: Annotated[
+        int, Meta(ge=0, le=10_000, description="besides, the newest of each of so many hours, to go back to")
+    ] = 0
+    daily: Annotated[int, Meta(ge=0, le=10_000, description="besides, the newest of each of so many days")] = 0
     work: Annotated[
         float, Meta(ge=1, description="a snapshot is due when the work since the last exceeds this times its cost")
     ] = 10.0

@@ -58,6 +58,7 @@ TABLE: Mapping[str, Row] = {
     "streamd_dead_letters": Row("counter", (*SHARD, "outcome"), "Dead letters: whole records, or only labels."),
     "streamd_ticks": Row("counter", SHARD, "Moments at which event time moved on without a record."),
     "streamd_other_counts": Row("counter", (*SHARD, "name"), "Counts that have no metric of their own."),
+    "streamd_commands": Row("counter", (*SHARD, "command"), "Commands of the operator, carried out."),
     "streamd_pending_events": Row("gauge", SHARD, "Events waiting for their label."),
     "streamd_pending_bytes": Row("gauge", SHARD, "Bytes of the events waiting for their label."),
     "streamd_early_labels": Row("gauge", SHARD, "Labels waiting for their event."),
@@ -218,6 +219,7 @@ def _shard(families: _Families, labels: tuple[str, ...], shard: ShardView) -> No
     )
     families.add(("streamd_shard_phase", (*labels, phase), phase == shard.phase) for phase in get_args(Phase))
     families.add(_counts(labels, shard.counts))
+    families.add(("streamd_commands", (*labels, name), count) for name, count in shard.commands.items())
     families.add(_quality(labels, shard))
     delay = shard.delay
     families.histogram("streamd_label_delay_seconds", labels, delay.bounds, delay.counts, delay.sum)

@@ -128,11 +128,18 @@ def _replay(log: Log, shard: Shard, through: int | None, progress: Callable[[], 
 
 def _differs(manifest: Manifest, identity: Identity, topics: Mapping[str, TopicInfo], shard: Shard) -> str:
     """Why this snapshot cannot be continued by this configuration on these topics; empty if it can."""
-    if manifest.model != identity.model:
-        keys = sorted(_different_keys("", manifest.config, identity.meaning))
-        return f"its state was learned under another configuration; different: {', '.join(keys)}"
+    if reason := foreign(manifest, identity):
+        return reason
     inputs = {topic: info for topic, info in topics.items() if topic in shard.inputs}
     return changed({topic: TopicInfo(id, manifest.partitions) for topic, id in manifest.topics.items()}, inputs)
+
+
+def foreign(manifest: Manifest, identity: Identity) -> str:
+    """Why this configuration cannot continue a snapshot's state, wherever it was made; empty if it can."""
+    if manifest.model == identity.model:
+        return ""
+    keys = sorted(_different_keys("", manifest.config, identity.meaning))
+    return f"its state was learned under another configuration; different: {', '.join(keys)}"
 
 
 def changed(former: Mapping[str, TopicInfo], now: Mapping[str, TopicInfo]) -> str:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from streamd.commanded import Apply, Commanded, exported_state, task_part
 from streamd.errors import Refused, StateError
 from streamd.journal import Entry, EntryBuilder, Refusal
 from streamd.ports import Output, Record, ShardEpoch
 from streamd.questions import Question
-from streamd.skips import Skips
-from streamd.snapshot import State
+from streamd.snapshot import Manifest, State
 from streamd.views import TaskView
 
 
@@ -48,12 +48,16 @@ class Task(Protocol):
         """Answer in JSON, and change nothing. Raises NotFound for a kind of question that is none of this task's,
         BadRecord for a body that does not fit."""
 
-    def prepare(
-        self, command: str, payload: bytes, memos: Sequence[bytes] | None = None
-    ) -> Callable[[], Sequence[bytes]]:
+    def prepare(self, command: str, payload: bytes, memos: Sequence[bytes] | None = None) -> Apply:
         """What carries a command out; it returns the memos to be journalled. Nothing changes before it is called.
 
         memos: in a replay, those that were journalled. Raises Refused, with a sentence that says what to do.
+        """
+
+    def adopt(self, state: State, whole: bool) -> Apply:
+        """What makes a state of before, or of another place, this one's. Event time never goes back.
+
+        whole: all of it. Otherwise what was learned only: what waits, was spent or promised since stays.
         """
 
     def deadline(self) -> int | None:
@@ -79,7 +83,14 @@ class Committed(NamedTuple):
 class Shard:
     """One shard. `positions` are the next offsets of its input topics, of all of them once it has sought."""
 
-    def __init__(self, partition: int, inputs: Sequence[str], task: Task) -> None:
+    def __init__(
+        self,
+        partition: int,
+        inputs: Sequence[str],
+        task: Task,
+        fits: Callable[[Manifest], str] = lambda manifest: "",
+    ) -> None:
+        """fits: why an exported snapshot cannot be continued here; empty if it can."""
         self.partition = partition
         self.task = task
         self.sequence = 0
@@ -88,7 +99,8 @@ class Shard:
         self.journal_offset = 0
         self._entry = EntryBuilder(inputs)
         self._outputs: list[Output] = []
-        self._skips = Skips()
+        self._fits = fits
+        self._commanded = Commanded()
 
     @property
     def dirty(self) -> bool:
@@ -101,7 +113,8 @@ class Shard:
 
     def take(self, records: Sequence[Record]) -> None:
         """Apply records that follow this shard's positions. A tick is a record of the topic ''."""
-        taken = self.task.take(records, self._skips.among(records) if self._skips else {})
+        skips = self._commanded.skips
+        taken = self.task.take(records, skips.among(records) if skips else {})
         self._entry.add(records, taken.refused, taken.memos)
         self._outputs.extend(taken.outputs)
         self._move(records)
@@ -110,8 +123,8 @@ class Shard:
         for record in records:
             if record.topic:
                 self.positions[record.topic] = record.offset + 1
-        if self._skips:
-            self._skips.passed(self.positions)
+        if self._commanded.skips:
+            self._commanded.skips.passed(self.positions)
 
     def prepare(self, command: str, payload: bytes) -> Callable[[], None]:
         """What carries a command of the operator out, in this clean shard. Raises Refused; changes nothing yet."""
@@ -122,14 +135,20 @@ class Shard:
             now = int(time.time() * 1000)  # for whoever reads the journal
             record = Record("", self.partition, 0, now, command.encode(), payload)
             self._entry.add([record], {}, apply())
+            self._commanded.count(command)
 
         return carry_out
 
-    def _command(
-        self, command: str, payload: bytes, memos: Sequence[bytes] | None
-    ) -> Callable[[], Sequence[bytes]]:
+    @property
+    def commands(self) -> Mapping[str, int]:
+        """How often each command was carried out."""
+        return self._commanded.done
+
+    def _command(self, command: str, payload: bytes, memos: Sequence[bytes] | None) -> Apply:
         if command == "skip":
-            return self._skips.prepare(payload, self.inputs, self.positions)
+            return self._commanded.skip(payload, self.inputs, self.positions)
+        if command in ("import", "rollback"):
+            return self.task.adopt(exported_state(payload, self._fits), whole=command == "import")
         return self.task.prepare(command, payload, memos)
 
     def tick(self, now: int) -> bool:
@@ -167,6 +186,7 @@ class Shard:
         assert record.key is not None
         try:
             self._command(record.key.decode(), record.value or b"", entry.memos)()
+            self._commanded.count(record.key.decode())
         except Refused as refusal:
             raise StateError(f"epoch {entry.sequence} of the journal holds a command: {refusal}") from None
 
@@ -174,13 +194,13 @@ class Shard:
         """A copy of the committed state. The shard must be clean."""
         assert not self.dirty
         return Committed(
-            self.sequence, dict(self.positions), self.journal_offset, self._skips.beside(self.task.freeze())
+            self.sequence, dict(self.positions), self.journal_offset, self._commanded.beside(self.task.freeze())
         )
 
     def restore(self, state: State, sequence: int, positions: Mapping[str, int], journal_offset: int) -> None:
         """Become what a snapshot says."""
-        self._skips, own = Skips.apart(state)
-        self.task.restore(own)
+        self._commanded = Commanded(state)
+        self.task.restore(task_part(state))
         self.sequence = sequence
         self.positions.update(positions)
         self.journal_offset = journal_offset

@@ -207,6 +207,7 @@ class Sight:
             quality=shown.quality,
             groups=shown.groups,
             snapshot=snapshot,
+            commands=dict(shard.commands),
         )
 
     def _alarms(self, partition: int, groups: GroupsView) -> None:

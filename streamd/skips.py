@@ -4,6 +4,7 @@ For a record that ends the process whenever it is tried. Part of a shard's state
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -11,9 +12,7 @@ from msgspec import Struct
 from streamd.errors import Refused
 from streamd.journal import Refusal
 from streamd.ports import Record
-from streamd.snapshot import State
 
-PART = "skips"  # of a shard's state
 REASON = "skipped by the operator"
 
 
@@ -27,15 +26,17 @@ class Place(Struct, frozen=True):
 class Skips:
     """Those of one shard that are still ahead of it."""
 
-    def __init__(self, places: Sequence[tuple[str, int]] = ()) -> None:
-        self._places = set(places)
+    def __init__(self, places: Sequence[Sequence[Any]] = ()) -> None:
+        self._places: set[tuple[str, int]] = {(topic, offset) for topic, offset in places}
 
     def __bool__(self) -> bool:
         return bool(self._places)
 
-    def prepare(
-        self, payload: bytes, inputs: Sequence[str], positions: Mapping[str, int]
-    ) -> Callable[[], Sequence[bytes]]:
+    def document(self) -> list[tuple[str, int]]:
+        """For a snapshot; what the constructor takes."""
+        return sorted(self._places)
+
+    def add(self, payload: bytes, inputs: Sequence[str], positions: Mapping[str, int]) -> Callable[[], None]:
         """What adds one. Raises Refused for a record that is not, or no longer, ahead."""
         try:
             place = msgspec.json.decode(payload, type=Place)
@@ -48,12 +49,7 @@ class Skips:
                 f"{place.topic} has been processed up to offset {reached}; {place.offset} is behind, with nothing "
                 "to skip"
             )
-
-        def add() -> Sequence[bytes]:
-            self._places.add((place.topic, place.offset))
-            return ()
-
-        return add
+        return lambda: self._places.add((place.topic, place.offset))
 
     def among(self, records: Sequence[Record]) -> dict[int, Refusal]:
         """Those among the records, by index."""
@@ -62,25 +58,3 @@ class Skips:
     def passed(self, positions: Mapping[str, int]) -> None:
         """Forget those that the shard has passed."""
         self._places = {place for place in self._places if place[1] >= positions.get(place[0], 0)}
-
-    def beside(self, thaw: Callable[[], State]) -> Callable[[], State]:
-        """A state with these in it, if there are any."""
-        if not self._places:
-            return thaw
-        places = sorted(self._places)
-
-        def with_places() -> State:
-            state = thaw()
-            return State(state.arrays, {**state.document, PART: {"places": places}})
-
-        return with_places
-
-    @staticmethod
-    def apart(state: State) -> tuple["Skips", State]:
-        """The inverse of `beside`: (these, the state without them)."""
-        if PART not in state.document:
-            return Skips(), state
-        document = {name: part for name, part in state.document.items() if name != PART}
-        return Skips([(topic, offset) for topic, offset in state.document[PART]["places"]]), State(
-            state.arrays, document
-        )

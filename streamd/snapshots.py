@@ -7,14 +7,14 @@ share of the time whatever the state's size, and recovery stays in proportion to
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from streamd import snapshot
 from streamd.errors import StateError, Transient
-from streamd.ports import Store, TopicInfo
+from streamd.ports import SnapshotInfo, Store, TopicInfo
 from streamd.restore import Identity
 from streamd.shard import Committed
 from streamd.snapshot import Manifest
@@ -22,12 +22,17 @@ from streamd.views import SnapshotView
 
 
 class Policy(Struct, frozen=True):
-    """keep: how many; work: see above; interval: seconds, never more often; journal: seconds it is kept."""
+    """keep: how many; work: see above; interval: seconds, never more often; journal: seconds it is kept.
+
+    hourly, daily: besides, the newest of each of so many hours and days (of UTC) that have one, to go back to.
+    """
 
     keep: int
     work: float
     interval: float
     journal: float
+    hourly: int = 0
+    daily: int = 0
 
 
 class Job(Struct, frozen=True):
@@ -138,15 +143,28 @@ class SnapshotWriter:
         return Written(job.partition, job.identity.name, view, digest, oldest, cost, reason)
 
     def _forget(self, name: str, own: int) -> int:
-        """Delete what exceeds `keep` and is older than our own. Returns the oldest kept one's journal offset."""
+        """Delete what the rule does not keep and is older than our own. Returns the journal offset of the oldest
+        of the last `keep`: what is kept beyond them is to go back to, and needs no journal."""
         kept = list(self._store.list(name))
-        for info in kept[self.policy.keep :]:
-            if info.sequence < own:
+        wanted = retained(kept, self.policy)
+        for info in kept:
+            if info.sequence < own and info.sequence not in wanted:
                 self._store.delete(name, info.sequence)
         if not kept:
             raise StateError(f"snapshot {own} of {name}: lost by the store as soon as it was written")
         raw, _ = self._store.load(name, kept[: self.policy.keep][-1].sequence)
         return snapshot.read_manifest(raw).journal_offset
+
+
+def retained(kept: Sequence[SnapshotInfo], policy: Policy) -> set[int]:
+    """The sequence numbers that the rule keeps. kept: newest first."""
+    wanted = {info.sequence for info in kept[: policy.keep]}
+    for period, count in ((3_600_000, policy.hourly), (86_400_000, policy.daily)):
+        newest: dict[int, int] = {}
+        for info in kept:
+            newest.setdefault(info.written // period, info.sequence)
+        wanted.update(list(newest.values())[:count])
+    return wanted
 
 
 def put(store: Store, job: Job) -> tuple[Manifest, int]:

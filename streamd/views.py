@@ -157,6 +157,7 @@ class ShardView(Struct, frozen=True):
     quality: QualityView = QualityView(0, {}, {}, 0)
     groups: GroupsView | None = None
     snapshot: SnapshotView | None = None
+    commands: Mapping[str, int] = {}  # of the operator, carried out
 
 
 class LagView(Struct, frozen=True):

@@ -25,7 +25,7 @@ from streamd.engine import Engine, Pacing
 from streamd.errors import ConfigError
 from streamd.learners import Learner, registry
 from streamd.ports import Log, LogClient, Store
-from streamd.restore import Identity, shard_name
+from streamd.restore import Identity, foreign, shard_name
 from streamd.shard import Shard
 from streamd.sight import Sight
 from streamd.snapshots import Policy
@@ -73,7 +73,7 @@ def engine(
         identity,
         shard,
         Pacing(config.epoch.interval, config.epoch.max_records, config.worker.give_up),
-        Policy(keys.keep, keys.work, keys.interval, keys.journal),
+        Policy(keys.keep, keys.work, keys.interval, keys.journal, keys.hourly, keys.daily),
     )
 
 
@@ -97,7 +97,8 @@ def shards(config: Config, name: str) -> tuple[Callable[[int], Identity], Callab
         return Identity(shard, name, configuration.digest(meant), meant)
 
     def shard(partition: int) -> Shard:
-        return Shard(partition, pipeline.inputs, Predicting(described, fresh, partition, key))
+        fits = partial(foreign, identity=identity(partition))
+        return Shard(partition, pipeline.inputs, Predicting(described, fresh, partition, key), fits)
 
     return identity, shard
 

@@ -20,6 +20,7 @@ from streamd.cli.match import match
 from streamd.cli.run import run
 from streamd.cli.send import send
 from streamd.cli.skip import skip
+from streamd.cli.snapshots import snapshots
 from streamd.cli.ss3 import ss3
 from streamd.cli.status import status
 from streamd.cli.tail import tail
@@ -37,6 +38,7 @@ for verb in (run, check, init, send, tail, status, skip, demo):
 app.add_typer(active, name="active")
 app.add_typer(groupwise, name="groupwise")
 app.add_typer(match, name="match")
+app.add_typer(snapshots)
 app.add_typer(ss3, name="ss3")
 app.add_typer(topics)
 

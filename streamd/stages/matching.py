@@ -19,6 +19,7 @@ import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 
 from streamd import records as codec
+from streamd.commanded import Apply
 from streamd.errors import BadRecord, NotFound, Refused, StateError
 from streamd.journal import Refusal
 from streamd.matching.attempts import Attempt, Decision
@@ -186,11 +187,21 @@ class Matching:
         """Nothing can be asked of it yet. Raises NotFound."""
         raise NotFound(f"a match pipeline does not answer {question.kind}")
 
-    def prepare(
-        self, command: str, payload: bytes, memos: Sequence[bytes] | None = None
-    ) -> Callable[[], Sequence[bytes]]:
+    def prepare(self, command: str, payload: bytes, memos: Sequence[bytes] | None = None) -> Apply:
         """What carries a command of the operator out. Raises Refused."""
         raise Refused(f"there is no command {command} for task match")
+
+    def adopt(self, state: State, whole: bool) -> Apply:
+        """What makes a state of before, or of another place, this one's, always all of it: loads, promises and
+        what was learned of a pool mean nothing apart."""
+
+        def apply() -> Sequence[bytes]:
+            now = self.now
+            self.restore(state)
+            self.now = max(self.now, now)
+            return ()
+
+        return apply
 
     def deadline(self) -> int | None:
         """The next moment of event time at which an attempt is over its time."""

@@ -25,6 +25,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from streamd import records as codec
+from streamd.commanded import Apply
 from streamd.errors import BadRecord, Refused, StateError
 from streamd.journal import Refusal
 from streamd.learners import Decides, KeepsGroups, Label, Learner, Predictions, Steps
@@ -32,6 +33,7 @@ from streamd.learners.drift import Adwin
 from streamd.ports import Output, Record
 from streamd.questions import Question
 from streamd.snapshot import State, merge, split
+from streamd.stages.again import predict_again
 from streamd.stages.answers import Answers, Predicted
 from streamd.stages.asked import answer
 from streamd.stages.pending import PendingLabels, Remembered
@@ -134,11 +136,27 @@ class Predicting:
         """See `stages.asked`."""
         return answer(question, self.learner, self._answers, self.settings, self.now)
 
-    def prepare(
-        self, command: str, payload: bytes, memos: Sequence[bytes] | None = None
-    ) -> Callable[[], Sequence[bytes]]:
+    def prepare(self, command: str, payload: bytes, memos: Sequence[bytes] | None = None) -> Apply:
         """What carries a command of the operator out. Raises Refused."""
         raise Refused(f"there is no command {command} for task {self.settings.task}")
+
+    def adopt(self, state: State, whole: bool) -> Apply:
+        """What makes a state of before, or of another place, this one's. whole: else what was learned only; what
+        was predicted of the events that are remembered is predicted anew."""
+
+        def apply() -> Sequence[bytes]:
+            now, parts = self.now, split(state)
+            if whole:
+                self.restore(state)
+                self.now = max(self.now, now)
+                return ()
+            self.learner.restore(parts["learner"])
+            if self.drift is not None and "drift" in parts:
+                self.drift.restore(parts["drift"])
+            predict_again(self.learner, self.pending, self._reads_text)
+            return ()
+
+        return apply
 
     def deadline(self) -> int | None:
         """The next moment of event time at which something happens without a record."""

@@ -77,6 +77,7 @@ SHARD = ShardView(
     quality=QualityView(12, {"accuracy": 0.75, "log_loss": 0.5}, {"accuracy": 0.8, "log_loss": 0.4}, 2),
     groups=GROUPS,
     snapshot=SnapshotView(40, 12_345, 1_700_000_100.0, 0.002, 0.05),
+    commands={"rollback": 2},
 )
 
 ENGINE = EngineView(

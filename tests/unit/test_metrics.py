@@ -15,7 +15,7 @@ from streamd.metrics import COUNTS, NOT_EXPORTED, TABLE, registry
 from streamd.stages import predicting
 from streamd.views import EngineView, LagView, Phase
 
-LABELS = {"pipeline", "topic", "partition", "outcome", "phase", "measure", "window", "name"}
+LABELS = {"pipeline", "command", "topic", "partition", "outcome", "phase", "measure", "window", "name"}
 GROUP_LABELS = {"group", "model", "end", "expert", "alarm", "declaration", "reason"}
 
 

@@ -1,0 +1,64 @@
+"""What the operator's commands have made of a shard, beside its task: records to skip, and what was done.
+
+A part of the shard's state, under a name of its own; a snapshot without it was made where there was none.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from streamd import exported
+from streamd.errors import Refused, StateError
+from streamd.skips import Skips
+from streamd.snapshot import Manifest, State
+
+PART = "operator"
+Apply = Callable[[], Sequence[bytes]]
+"""Carries a command out; returns the memos to be journalled."""
+
+
+class Commanded:
+    """Of one shard."""
+
+    def __init__(self, state: State | None = None) -> None:
+        kept = {} if state is None else state.document.get(PART, {})
+        self.skips = Skips(kept.get("skips", ()))
+        self.done: dict[str, int] = dict(kept.get("done", {}))  # command -> how often
+
+    def skip(self, payload: bytes, inputs: Sequence[str], positions: Mapping[str, int]) -> Apply:
+        add = self.skips.add(payload, inputs, positions)
+
+        def apply() -> Sequence[bytes]:
+            add()
+            return ()
+
+        return apply
+
+    def count(self, command: str) -> None:
+        self.done[command] = self.done.get(command, 0) + 1
+
+    def beside(self, thaw: Callable[[], State]) -> Callable[[], State]:
+        """A task's state with this in it, if there is anything."""
+        if not self.skips and not self.done:
+            return thaw
+        part = {"skips": self.skips.document(), "done": dict(self.done)}
+
+        def whole() -> State:
+            state = thaw()
+            return State(state.arrays, {**state.document, PART: part})
+
+        return whole
+
+
+def task_part(state: State) -> State:
+    """A state without what is here."""
+    return State(state.arrays, {name: part for name, part in state.document.items() if name != PART})
+
+
+def exported_state(payload: bytes, fits: Callable[[Manifest], str]) -> State:
+    """A task's state from an exported snapshot. fits: why it cannot be continued here. Raises Refused."""
+    try:
+        manifest, state = exported.unpack(payload)
+    except StateError as error:
+        raise Refused(str(error)) from None
+    if reason := fits(manifest):
+        raise Refused(f"the snapshot of {manifest.shard} at epoch {manifest.sequence} does not fit: {reason}")
+    return task_part(state)
