@@ -224,9 +224,10 @@ class Pipeline(Keys, frozen=True):
     """`[pipeline.NAME]`: what is read, learned and written."""
 
     task: Annotated[
-        Literal["classify", "regress", "text"],
+        Literal["classify", "regress", "choose", "text"],
         Meta(
-            description="what is predicted: a class or a number, from an event's features; a class, from its text"
+            description="what is predicted: from an event's features a class, a number, or a path to be chosen;"
+            " from its text a class"
         ),
     ]
     events: Topic

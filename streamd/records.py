@@ -176,6 +176,13 @@ def value_label(label: object) -> float:
     raise BadRecord("label: expected a finite number")
 
 
+def cost_label(label: object) -> dict[str, float]:
+    """A label of task choose: an object of costs by edge. Raises BadRecord."""
+    if type(label) is dict:
+        return label
+    raise BadRecord("label: expected an object, the cost of every edge")
+
+
 def dead_letter(topic: str, record: Record, reason: str, now: int, partition: int | None) -> Output:
     """The record as it came, with the reason in a header; sent back to its topic it is the original again."""
     about = DeadLetter(record.topic, record.partition, record.offset, reason, now)

@@ -24,7 +24,8 @@ from streamd.snapshot import State
 from streamd.views import GroupsView
 
 Features = Mapping[str, float | bool | str]
-Label = str | float | list[str]
+Label = str | float | list[str] | dict[str, float]
+"""A class, a value, several classes, or (choose) the cost of every edge."""
 Why = list[list[Any]]
 
 
@@ -33,7 +34,8 @@ class Predictions(Protocol):
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """classify: shape (n, C), probabilities over the learner's `classes`; regress: shape (n, 1), the value."""
+        """classify: shape (n, C), probabilities over the learner's `classes`; regress: shape (n, 1), the value;
+        choose: shape (n, C), 1 for the edges of the path, of the learner's `classes`."""
 
     @property
     def known(self) -> NDArray[np.int64]:
@@ -137,12 +139,13 @@ class Tunable(Protocol):
 
 def registry() -> dict[str, Callable[..., Learner]]:
     """kind -> constructor. A new learner is one file and one line here."""
-    from streamd.learners.groupwise import GroupwiseClassifier, GroupwiseRegressor
+    from streamd.learners.groupwise import GroupwiseChooser, GroupwiseClassifier, GroupwiseRegressor
     from streamd.learners.linear import LinearClassifier, LinearRegressor
     from streamd.learners.river_model import RiverClassifier, RiverRegressor
     from streamd.learners.ss3 import SS3Classifier
 
     return {
+        "groupwise/choose": GroupwiseChooser,
         "groupwise/classify": GroupwiseClassifier,
         "groupwise/regress": GroupwiseRegressor,
         "linear/classify": LinearClassifier,

@@ -199,7 +199,7 @@ def _rows(name: str, arrays: dict[str, NDArray[Any]]) -> Iterator[tuple[str, Rem
     ids, values, memos = (
         _cut(arrays[f"{name}_{column}"], arrays[f"{name}_{column}_length"]) for column in ("id", "value", "memo")
     )
-    labels = msgspec.msgpack.decode(arrays[f"{name}_label"].tobytes(), type=list[str | float | list[str] | None])
+    labels = msgspec.msgpack.decode(arrays[f"{name}_label"].tobytes(), type=list[Label | None])
     numbers = (arrays[f"{name}_{column}"].tolist() for column in ("at", "deadline", "expired"))
     for event, value, memo, label, at, deadline, expired in zip(ids, values, memos, labels, *numbers, strict=True):
         yield event.decode(), Remembered(value, memo, at, deadline, label, expired)

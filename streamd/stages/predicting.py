@@ -1,6 +1,6 @@
 """A predicting pipeline on one partition: predict on every event, learn from every label.
 
-Tasks classify and regress read an event's `features`, task text its `text`.
+Tasks classify, regress and choose read an event's `features`, task text its `text`.
 
 What happens to each input, in order of the stream:
 
@@ -37,7 +37,7 @@ from streamd.stages.again import predict_again
 from streamd.stages.answers import Answers, Predicted
 from streamd.stages.asked import answer
 from streamd.stages.pending import PendingLabels, Remembered
-from streamd.stages.quality import ClassQuality, Judged, LabelDelay, LabelsQuality, ValueQuality
+from streamd.stages.quality import LabelDelay, quality_of
 from streamd.stages.settings import Settings
 from streamd.views import QualityView, TaskView
 
@@ -55,6 +55,13 @@ COUNTS = {
     "refused_labels": "labels the learner refused: dead letters",
     "dead_letters": "records refused as a whole",
     "ticks": "moments at which event time moved on without a record",
+}
+
+READ_LABEL: Mapping[str, Callable[[object], Label]] = {
+    "classify": codec.class_label,
+    "regress": codec.value_label,
+    "text": codec.class_label,
+    "choose": codec.cost_label,
 }
 
 
@@ -102,11 +109,9 @@ class Predicting:
         self.partition = partition
         self.learner = learner()
         self.pending = PendingLabels(settings.bounds)
-        regress = settings.task == "regress"
         decides = self.learner if isinstance(self.learner, Decides) else None
         several = decides is not None and decides.multilabel
-        judged = ValueQuality if regress else LabelsQuality if several else ClassQuality
-        self.quality: Judged = judged(settings.fading)
+        self.quality = quality_of(settings.task, settings.fading, self.learner, several)
         self._decides = decides
         self.delay = LabelDelay()
         self.drift = None if settings.drift_delta is None else Adwin(settings.drift_delta, key)
@@ -114,9 +119,7 @@ class Predicting:
         self.now = 0  # event time, milliseconds since 1970
         self._look = 0  # nothing is due before; a look at every record would cost more than most of them
         self.counts = dict.fromkeys(COUNTS, 0)
-        self._read_label: Callable[[object], Label] = codec.class_label
-        if regress or several:
-            self._read_label = codec.value_label if regress else codec.class_labels
+        self._read_label = codec.class_labels if several else READ_LABEL[settings.task]
         self._answers = Answers(settings, partition, decides)
         self._reads_text = settings.task == "text"
         self._one_by_one = self.drift is not None and settings.drift_reset

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamd.kernels.quality import judge_classes, judge_values
-from streamd.learners import Label
+from streamd.learners import Label, Learner
+from streamd.learners.groupwise import GroupwiseChooser
+from streamd.learners.groupwise.paths import Graph
 from streamd.snapshot import State
 from streamd.views import DelayView
 
@@ -196,6 +198,55 @@ class ValueQuality:
 
     def restore(self, state: State) -> None:
         self.sums, self.mean = state.arrays["sums"], state.arrays["mean"]
+
+
+class PathQuality:
+    """Mean cost of the paths taken, and of the path that would have been the cheapest. The loss is the cost."""
+
+    def __init__(self, fading: float, graph: Graph) -> None:
+        self.fading = fading
+        self._graph = graph
+        self.sums: Floats = np.zeros((2, 2 + len(graph.names)))  # labels, cost, the cost of each edge
+
+    def add(
+        self,
+        values: Floats,
+        known: Ints,
+        labels: Sequence[Label],
+        classes: Sequence[str],
+        decisions: Decisions | None = None,
+    ) -> Floats:
+        costs = np.array([[label[edge] for edge in classes] for label in labels if isinstance(label, dict)])
+        losses: Floats = (values * costs).sum(axis=1)
+        for loss, row in zip(losses.tolist(), costs, strict=True):
+            self.sums[1] *= self.fading
+            self.sums += np.concatenate(([1.0, loss], row))
+        return losses
+
+    def measures(self) -> tuple[int, dict[str, float], dict[str, float]]:
+        return int(self.sums[0, 0]), self._row(0), self._row(1)
+
+    def _row(self, row: int) -> dict[str, float]:
+        n, cost, edges = self.sums[row, 0], self.sums[row, 1], self.sums[row, 2:]
+        if n == 0:
+            return {}
+        return {"cost": float(cost / n), "best": Graph.cost(self._graph.cheapest(edges), edges) / float(n)}
+
+    def state(self) -> State:
+        return State({"sums": self.sums.copy()}, {})
+
+    def restore(self, state: State) -> None:
+        self.sums = state.arrays["sums"]
+
+
+def quality_of(task: str, fading: float, learner: Learner, several: bool) -> Judged:
+    """How a task's predictions are judged. several: an event may have several classes."""
+    if task == "choose":
+        assert isinstance(learner, GroupwiseChooser)
+        return PathQuality(fading, learner.graph)
+    if several:
+        return LabelsQuality(fading)
+    return ValueQuality(fading) if task == "regress" else ClassQuality(fading)
 
 
 class LabelDelay:

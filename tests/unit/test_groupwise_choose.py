@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from streamd.errors import BadRecord, ConfigError, StateError
 from streamd.learners import groupwise
 from streamd.learners.groupwise import choose, predicates
-from streamd.learners.groupwise.choose import Drawn, GroupwiseChooser
+from streamd.learners.groupwise.choose import GroupwiseChooser
+from streamd.learners.groupwise.choose_steps import Drawn
 from streamd.learners.groupwise.paths import Graph
 from streamd.snapshot import digest
 

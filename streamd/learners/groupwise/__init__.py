@@ -35,7 +35,8 @@ of groups with "pairs", and a constant.
 (52, ['everyone', 'smoker=yes', 'age<30'])
 """
 
+from streamd.learners.groupwise.choose import GroupwiseChooser
 from streamd.learners.groupwise.classify import GroupwiseClassifier
 from streamd.learners.groupwise.regress import GroupwiseRegressor
 
-__all__ = ["GroupwiseClassifier", "GroupwiseRegressor"]
+__all__ = ["GroupwiseChooser", "GroupwiseClassifier", "GroupwiseRegressor"]
