@@ -17,7 +17,14 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from streamd.config_match import MatchLimits as MatchLimits
+from streamd.config_match import MatchPipeline as MatchPipeline
+from streamd.config_match import ProbabilityKeys as ProbabilityKeys
+from streamd.config_match import RuleKeys as RuleKeys
 from streamd.errors import ConfigError
+from streamd.keys import NAME, AnyPipeline, Keys, Positive, Topic
+from streamd.keys import Duration as Duration
+from streamd.keys import Size as Size
 
 T = TypeVar("T")
 
@@ -25,28 +32,6 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SIZE = re.compile(r"(\d+)(B|KB|MB|GB)")
 BYTES = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
-NAME = r"^[a-z][a-z0-9_-]{0,62}$"
-TOPIC = r"^[a-zA-Z0-9._-]{1,200}$"
-
-Topic = Annotated[str, Meta(pattern=TOPIC, description="the name of a topic")]
-Positive = Annotated[int, Meta(gt=0)]
-Share = Annotated[float, Meta(gt=0, lt=1)]
-
-
-class Duration(float):
-    """Seconds, written as "200ms", "5s", "10m", "2h" or "7d"."""
-
-    @property
-    def milliseconds(self) -> int:
-        return round(self * 1000)
-
-
-class Size(int):
-    """Bytes, written as "512B", "64KB", "1MB" or "2GB"."""
-
-
-class Keys(Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of the configuration: an unknown key is refused."""
 
 
 class Worker(Keys, frozen=True):
@@ -122,7 +107,7 @@ class KafkaLog(Keys, frozen=True, tag_field="kind", tag="kafka"):
     client_settings: Annotated[
         dict[str, str | int | float | bool],
         Meta(description="passed to the client library; `consumer.x` or `producer.x` for one of the two"),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
 
 
 class SqliteStore(Keys, frozen=True, tag_field="kind", tag="sqlite"):
@@ -220,7 +205,7 @@ class Quality(Keys, frozen=True):
     ] = False
 
 
-class Pipeline(Keys, frozen=True):
+class Pipeline(Keys, AnyPipeline, frozen=True):
     """`[pipeline.NAME]`: what is read, learned and written."""
 
     task: Annotated[
@@ -254,6 +239,14 @@ class Pipeline(Keys, frozen=True):
     def dead_letters_topic(self) -> str:
         return self.dead_letters or f"{self.events}-dead-letters"
 
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        return {"predictions": self.predictions_topic, "dead letters": self.dead_letters_topic}
+
+    @property
+    def kind(self) -> str:
+        return str(self.learner["kind"])
+
     def meaning(self, live: Collection[str] = ()) -> dict[str, Any]:
         """The part that gives the state its meaning: a snapshot of another one is refused.
 
@@ -265,10 +258,14 @@ class Pipeline(Keys, frozen=True):
         return kept
 
 
+TASKS = ("classify", "regress", "text", "match")
+PIPELINES = (Pipeline, MatchPipeline)
+
+
 class Config(Keys, frozen=True):
     """The whole file."""
 
-    pipeline: dict[Annotated[str, Meta(pattern=NAME)], Pipeline]
+    pipeline: dict[Annotated[str, Meta(pattern=NAME)], AnyPipeline]
     group: Annotated[
         str, Meta(pattern=NAME, description="the consumer group; state and positions belong to it")
     ] = "streamd"
@@ -306,13 +303,23 @@ def parse(text: str) -> Config:
     pipelines = tree.get("pipeline")
     if not isinstance(pipelines, dict) or not pipelines:
         raise ConfigError("pipeline", "expected at least one table [pipeline.NAME]")
-    tree["pipeline"] = {name: convert(keys, Pipeline, f"pipeline.{name}") for name, keys in pipelines.items()}
+    tree["pipeline"] = {name: _pipeline(keys, f"pipeline.{name}") for name, keys in pipelines.items()}
     for port in ("log", "store"):
         if isinstance(keys := tree.get(port), dict):
             keys.setdefault("kind", "sqlite")
     config = convert(tree, Config, "")
     _check(config)
     return config
+
+
+def _pipeline(keys: Any, path: str) -> AnyPipeline:
+    """A pipeline of its task."""
+    task = keys.get("task") if isinstance(keys, dict) else None
+    if task == "match":
+        return convert(keys, MatchPipeline, path)
+    if isinstance(task, str) and task not in TASKS:
+        raise ConfigError(f"{path}.task", f"expected one of {', '.join(TASKS)}")
+    return convert(keys, Pipeline, path)
 
 
 def resolve(config: Config, folder: Path) -> Config:
@@ -380,11 +387,13 @@ def digest(meaning: Mapping[str, Any]) -> str:
 def _check(config: Config) -> None:
     """What one key alone cannot say."""
     for name, pipeline in config.pipeline.items():
-        if "kind" not in pipeline.learner:
+        if isinstance(pipeline, Pipeline) and "kind" not in pipeline.learner:
             raise ConfigError(f"pipeline.{name}.learner.kind", "expected the kind of the learner")
-        outputs = {pipeline.predictions_topic, pipeline.dead_letters_topic}
-        if len({*pipeline.inputs, *outputs}) < len(pipeline.inputs) + 2:
+        topics = [*pipeline.inputs, *pipeline.outputs.values()]
+        if len(set(topics)) < len(topics):
             raise ConfigError(f"pipeline.{name}", "its topics must differ from each other")
+        if isinstance(pipeline, MatchPipeline) and sum(pipeline.shares.values()) > 1.0 + 1e-9:
+            raise ConfigError(f"pipeline.{name}.shares", "all together at most 1")
     log = config.log
     if isinstance(log, KafkaLog) and log.request_timeout > log.transaction_timeout:
         raise ConfigError("log.transaction_timeout", "expected at least log.request_timeout")
@@ -395,6 +404,8 @@ def _check(config: Config) -> None:
 
 
 def _read_unit(kind: type, value: Any) -> Any:
+    if kind is AnyPipeline:
+        return value  # `_pipeline` made it
     if kind is Duration:
         match = DURATION.fullmatch(value) if isinstance(value, str) else None
         if match is None:

@@ -22,7 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from streamd import __version__, group_metrics
+from streamd import __version__, group_metrics, metrics_matching
 from streamd.metric_rows import PIPELINE, SHARD, Row, Sample
 from streamd.views import EngineView, LagView, Phase, ShardView, SnapshotView
 
@@ -78,6 +78,7 @@ TABLE: Mapping[str, Row] = {
     "streamd_snapshot_pause_seconds": Row("gauge", SHARD, "How long the engine stood still for its copy."),
     "streamd_snapshot_write_seconds": Row("gauge", SHARD, "How long its writing took in the background."),
     **group_metrics.TABLE,
+    **metrics_matching.TABLE,
 }
 
 COUNTS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -94,6 +95,7 @@ COUNTS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "refused_labels": (("streamd_labels", ("refused",)), ("streamd_dead_letters", ("label",))),
     "dead_letters": (("streamd_dead_letters", ("record",)),),
     "ticks": (("streamd_ticks", ()),),
+    **metrics_matching.COUNTS,
 }
 """A shard's count -> where it is added. A name that is not here appears under `streamd_other_counts_total`."""
 
@@ -227,6 +229,8 @@ def _shard(families: _Families, labels: tuple[str, ...], shard: ShardView) -> No
         families.add(group_metrics.group_samples(labels, shard.groups))
     if shard.snapshot is not None:
         families.add(_snapshot(labels, shard.snapshot))
+    if shard.matching is not None:
+        families.add(metrics_matching.samples(labels, shard.matching))
 
 
 def _counts(labels: tuple[str, ...], counts: Mapping[str, int]) -> Iterator[Sample]:

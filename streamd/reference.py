@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import inspect as kinds
 
-from streamd.config import BYTES, SECONDS, Config, Duration, Size
+from streamd.config import BYTES, PIPELINES, SECONDS, Config, Duration, Size
 from streamd.errors import StreamdError
+from streamd.keys import AnyPipeline
 from streamd.learners import registry
 
 BEGIN = "<!-- config reference: begin -->"
@@ -52,10 +53,9 @@ def rewrite(text: str) -> str:
 def _tables(info: kinds.Type, path: str) -> Iterator[str]:
     """A struct's own keys, then the tables inside it."""
     assert isinstance(info, kinds.StructType)
-    title, about = (f"`[{path}]`", info.cls.__doc__ or "") if path else ("Top level", "")
-    about = about.partition(": ")[2] or about
-    yield f"#### {title}\n"
-    if about and path:
+    title, _, about = inspect.cleandoc(info.cls.__doc__ or "").partition(": ")
+    yield f"#### {title if path else 'Top level'}\n"
+    if path:
         yield f"{about[:1].upper()}{about[1:]}\n"
     yield _table([("kind", f'`"{info.tag}"`', f'`"{info.tag}"`', "")] if info.tag else [], info)
     for field in info.fields:
@@ -66,8 +66,12 @@ def _tables(info: kinds.Type, path: str) -> Iterator[str]:
 def _inner(field: kinds.Field) -> Iterator[tuple[kinds.Type, str]]:
     """The structs of a field, with the name of their table."""
     kind = _bare(field.type)
-    if isinstance(kind, kinds.DictType) and isinstance(_bare(kind.value_type), kinds.StructType):
-        yield _bare(kind.value_type), f"{field.name}.NAME"
+    if isinstance(kind, kinds.DictType):
+        value = _bare(kind.value_type)
+        if isinstance(value, kinds.CustomType) and value.cls is AnyPipeline:
+            yield from ((kinds.type_info(task), f"{field.name}.NAME") for task in PIPELINES)
+        if isinstance(value, kinds.StructType):
+            yield value, f"{field.name}.NAME"
     options = kind.types if isinstance(kind, kinds.UnionType) else (kind,)
     yield from ((option, field.name) for option in map(_bare, options) if isinstance(option, kinds.StructType))
 
@@ -110,6 +114,8 @@ def _kind(kind: kinds.Type) -> str:
         return " or ".join(f"`{_value(value)}`" for value in kind.values)
     if isinstance(kind, kinds.CustomType):
         return kind.cls.__name__.lower()
+    if isinstance(kind, kinds.TupleType):
+        return " and ".join(map(_kind, kind.item_types))
     if isinstance(kind, kinds.VarTupleType | kinds.ListType):
         return f"list of {_kind(kind.item_type)}s"
     if isinstance(kind, kinds.UnionType):

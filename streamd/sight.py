@@ -208,6 +208,7 @@ class Sight:
             groups=shown.groups,
             snapshot=snapshot,
             commands=dict(shard.commands),
+            matching=shown.matching,
         )
 
     def _alarms(self, partition: int, groups: GroupsView) -> None:

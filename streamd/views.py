@@ -126,6 +126,35 @@ class GroupsView(Struct, frozen=True):
     nobody_loss: float | None
 
 
+class PoolView(Struct, frozen=True):
+    """One pool of a matching pipeline.
+
+    settled: attempts that ended with a success or a failure; expected: the
+    successes their probabilities promised, succeeded: those that came. Chance alone hardly ever puts the two more
+    than 4 sqrt(expected) apart: if they are (`alarm`), the probabilities are wrong. miscalibrated: resources of
+    which the same can be said.
+    """
+
+    pool: str
+    resources: int
+    open: int
+    matched: int
+    unmatched: Mapping[str, int]  # by reason
+    settled: int
+    expected: float
+    succeeded: int
+    miscalibrated: int
+    alarm: bool
+    segments: int
+    groups: Mapping[str, float]  # the fading share of the matches of each group that has a least share
+
+
+class MatchingView(Struct, frozen=True):
+    """What a matching pipeline shows of its pools."""
+
+    pools: tuple[PoolView, ...]
+
+
 class TaskView(Struct, frozen=True):
     """What the stages of a shard show. counts: see `streamd.stages.predicting.COUNTS`."""
 
@@ -137,6 +166,7 @@ class TaskView(Struct, frozen=True):
     delay: DelayView
     quality: QualityView
     groups: GroupsView | None = None  # of a groupwise learner
+    matching: MatchingView | None = None
 
 
 class ShardView(Struct, frozen=True):
@@ -158,6 +188,7 @@ class ShardView(Struct, frozen=True):
     groups: GroupsView | None = None
     snapshot: SnapshotView | None = None
     commands: Mapping[str, int] = {}  # of the operator, carried out
+    matching: MatchingView | None = None
 
 
 class LagView(Struct, frozen=True):

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -19,14 +20,15 @@ from connectors.sqlite_topics import Retention
 from streamd import config as configuration
 from streamd import kernels
 from streamd.at_rest import AtRest
-from streamd.config import Config, Pipeline
+from streamd.config import Config, MatchPipeline, Pipeline
 from streamd.daemon import Daemon, Part
 from streamd.engine import Engine, Pacing
 from streamd.errors import ConfigError
+from streamd.keys import AnyPipeline
 from streamd.learners import Learner, registry
 from streamd.ports import Log, LogClient, Store
 from streamd.restore import Identity, foreign, shard_name
-from streamd.shard import Shard
+from streamd.shard import Shard, Task
 from streamd.sight import Sight
 from streamd.snapshots import Policy
 from streamd.stages.pending import Bounds
@@ -45,16 +47,31 @@ def build(config: Config) -> Daemon:
     _warm_up(config)
     parts = []
     for name, pipeline in config.pipeline.items():
-        model = f"{pipeline.learner['kind']}/{configuration.digest(meaning(pipeline))}"
-        sight = Sight(name, pipeline.task, model, pipeline.events, pipeline.predictions_topic)
+        sight = Sight(name, pipeline.task, model(pipeline), pipeline.events, pipeline.answers)
         parts.append(Part(name, partial(engine, config, name), sight))
     return Daemon(parts, config.worker.drain)
 
 
 def check(config: Config) -> None:
-    """Make every learner once, so that bad parameters are refused before anything starts. Raises ConfigError."""
+    """Make every learner and rule once, so that bad parameters are refused before anything starts.
+
+    Raises ConfigError."""
     for name, pipeline in config.pipeline.items():
-        learner(name, pipeline, _signing_key(config))
+        if isinstance(pipeline, MatchPipeline):
+            _matching().settings(config, name, pipeline, model(pipeline))
+        elif isinstance(pipeline, Pipeline):
+            learner(name, pipeline, _signing_key(config))
+
+
+def model(pipeline: AnyPipeline) -> str:
+    """The kind of learner or rule, and a digest of what gives its state a meaning."""
+    return f"{pipeline.kind}/{configuration.digest(meaning(pipeline))}"
+
+
+def certificates(pipeline: MatchPipeline) -> list[str]:
+    """What the rule of a matching pipeline is certified to reach, and under what."""
+    found: list[str] = _matching().certificates(pipeline)
+    return found
 
 
 def engine(
@@ -65,10 +82,11 @@ def engine(
     own_log, own_store: instead of the configured ones.
     """
     keys = config.snapshot
-    identity, shard = shards(config, name)
+    seat = own_log or log(config, name)
+    identity, shard = shards(config, name, seat)
     return Engine(
         sight,
-        own_log or log(config, name),
+        seat,
         own_store or store(config),
         identity,
         shard,
@@ -81,16 +99,15 @@ def at_rest(config: Config, name: str) -> AtRest:
     """One pipeline, for a command while no daemon runs; it sits in the group beside the worker of this name."""
     seated = replace(config, worker=replace(config.worker, name=f"{config.worker.name}-operator"))
     patience = config.log.session_timeout + 15.0 if isinstance(config.log, configuration.KafkaLog) else 5.0
-    return AtRest(log(seated, name), store(config), *shards(config, name), patience)
+    seat = log(seated, name)
+    return AtRest(seat, store(config), *shards(config, name, seat), patience)
 
 
-def shards(config: Config, name: str) -> tuple[Callable[[int], Identity], Callable[[int], Shard]]:
+def shards(config: Config, name: str, seat: Log) -> tuple[Callable[[int], Identity], Callable[[int], Shard]]:
     """One pipeline's: (whose state a partition's is, a fresh shard on it)."""
     pipeline = config.pipeline[name]
-    key = _signing_key(config)
-    fresh = learner(name, pipeline, key)
-    described = settings(config, pipeline)
     meant = meaning(pipeline)
+    fresh = _task(config, name, seat)
 
     def identity(partition: int) -> Identity:
         shard = shard_name(config.group, name, partition)
@@ -98,15 +115,36 @@ def shards(config: Config, name: str) -> tuple[Callable[[int], Identity], Callab
 
     def shard(partition: int) -> Shard:
         fits = partial(foreign, identity=identity(partition))
-        return Shard(partition, pipeline.inputs, Predicting(described, fresh, partition, key), fits)
+        return Shard(partition, pipeline.inputs, fresh(partition), fits)
 
     return identity, shard
 
 
-def meaning(pipeline: Pipeline) -> dict[str, Any]:
+def meaning(pipeline: AnyPipeline) -> dict[str, Any]:
     """What gives a pipeline's state its meaning: all but what its learner can change while it learns."""
-    constructor = registry().get(f"{pipeline.learner['kind']}/{pipeline.task}")
+    if not isinstance(pipeline, Pipeline):
+        return pipeline.meaning()
+    constructor = registry().get(f"{pipeline.kind}/{pipeline.task}")
     return pipeline.meaning(getattr(constructor, "LIVE", frozenset()))
+
+
+def _task(config: Config, name: str, seat: Log) -> Callable[[int], Task]:
+    """A maker of a partition's stages, by the pipeline's task."""
+    pipeline = config.pipeline[name]
+    if isinstance(pipeline, MatchPipeline):
+        made: Callable[[int], Task] = _matching().task(config, name, pipeline, model(pipeline), seat)
+        return made
+    assert isinstance(pipeline, Pipeline)
+    key = _signing_key(config)
+    described, fresh = settings(config, pipeline), learner(name, pipeline, key)
+    return lambda partition: Predicting(described, fresh, partition, key)
+
+
+def _matching() -> ModuleType:
+    """Imported only where there is a matching pipeline, for scipy's sake: everything else starts without it."""
+    from streamd import wiring_match
+
+    return wiring_match
 
 
 def log(config: Config, name: str) -> Log:
@@ -197,7 +235,7 @@ def settings(config: Config, pipeline: Pipeline) -> Settings:
         labels=pipeline.labels,
         predictions=pipeline.predictions_topic,
         dead_letters=pipeline.dead_letters_topic,
-        model=f"{pipeline.learner['kind']}/{configuration.digest(meaning(pipeline))}",
+        model=model(pipeline),
         echo=pipeline.echo,
         top=pipeline.top,
         bounds=Bounds(
@@ -252,5 +290,8 @@ def _signing_key(config: Config) -> bytes | None:
 def _warm_up(config: Config) -> None:
     """Compile, or load, the kernels before anything starts: nobody waits for it, least of all the watchdog."""
     began = time.monotonic()
-    kernels.load({pipeline.learner["kind"] for pipeline in config.pipeline.values()})
+    kernels.load({pipeline.kind for pipeline in config.pipeline.values() if isinstance(pipeline, Pipeline)})
+    for pipeline in config.pipeline.values():
+        if isinstance(pipeline, MatchPipeline):
+            _matching().warm_up(pipeline)
     logger.info("kernels ready", extra={"facts": {"seconds": round(time.monotonic() - began, 2)}})

@@ -7,16 +7,20 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from streamd import config as configuration
 from streamd import wiring
 from streamd.cli.options import ConfigFile, Json, load, print_json
-from streamd.config import Config, Pipeline
+from streamd.config import Config, MatchPipeline, Pipeline
+from streamd.keys import AnyPipeline
 from streamd.learners import registry
 
 
 class PipelinePlan(Struct, frozen=True):
-    """learner: its kind and all its parameters, the defaults among them. model: their digest."""
+    """learner: its kind and all its parameters, the defaults among them; of a matching pipeline nothing: it has a
+    rule, what that is certified to reach, and probabilities. model: kind and digest of what gives the state its
+    meaning. predictions: the answers to the events, of a matching pipeline the matches."""
 
     pipeline: str
     task: str
@@ -25,6 +29,9 @@ class PipelinePlan(Struct, frozen=True):
     dead_letters: str
     learner: Mapping[str, Any]
     model: str
+    rule: Mapping[str, Any] = {}
+    probabilities: Mapping[str, Any] = {}
+    certified: Sequence[str] = ()
 
 
 class Plan(Struct, frozen=True):
@@ -70,16 +77,20 @@ def plan(config: Config, path: Path) -> Plan:
     )
 
 
-def _pipeline(name: str, pipeline: Pipeline) -> PipelinePlan:
-    return PipelinePlan(
+def _pipeline(name: str, pipeline: AnyPipeline) -> PipelinePlan:
+    found = PipelinePlan(
         name,
         pipeline.task,
         pipeline.inputs,
-        pipeline.predictions_topic,
-        pipeline.dead_letters_topic,
-        _learner(pipeline),
+        pipeline.answers,
+        pipeline.outputs["dead letters"],
+        _learner(pipeline) if isinstance(pipeline, Pipeline) else {},
         configuration.digest(wiring.meaning(pipeline)),
     )
+    if not isinstance(pipeline, MatchPipeline):
+        return found
+    rule, p = configuration.plain(pipeline.rule), configuration.plain(pipeline.probabilities)
+    return replace(found, rule=rule, probabilities=p, certified=wiring.certificates(pipeline))
 
 
 def _learner(pipeline: Pipeline) -> dict[str, Any]:
@@ -101,7 +112,13 @@ def _print(plan: Plan) -> None:
         print(f"\npipeline {found.pipeline} would {found.task} (model {found.model})")
         print(f"  read     {', '.join(found.inputs)}")
         print(f"  write    {found.predictions}; refused records to {found.dead_letters}")
-        print(f"  learner  {_pairs(found.learner)}")
+        if found.learner:
+            print(f"  learner  {_pairs(found.learner)}")
+        else:
+            print(f"  rule     {_pairs(found.rule)}")
+            print(f"  p        {_pairs(found.probabilities)}")
+            for line in found.certified:
+                print(f"  certified {line}")
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

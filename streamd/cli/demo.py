@@ -192,7 +192,7 @@ class _Demo:
 
     def _last(self, client: LogClient) -> list[Said]:
         """The last predictions committed, each with the truth."""
-        topic = self._pipeline.predictions_topic
+        topic = self._pipeline.answers
         if topic not in client.topics():
             return []
         end = client.ends(topic)[0][1]
@@ -202,8 +202,7 @@ class _Demo:
 
     def _feed(self) -> Feed:
         client = wiring.client(self._config)
-        events, labels = self._pipeline.events, self._pipeline.labels
-        assert labels is not None
+        events, labels = self._pipeline.inputs
         for topic in (events, labels):
             client.create(topic, self._config.log.partitions)
         return Feed(client, events, labels, self._rows, LATE)

@@ -13,10 +13,11 @@ from streamd.errors import StreamdError
 class TaskName(StrEnum):
     classify = "classify"
     regress = "regress"
+    match = "match"
 
 
-STARTER = """\
-# A streamd configuration: {what} for every event, and learn from the labels.
+HEAD = """\
+# A streamd configuration: {what}.
 # `streamd check` says what it means, `streamd run` runs it. Keys that are commented out show their default.
 
 group = "streamd"              # state and positions in the log belong to it
@@ -34,6 +35,11 @@ partitions = 1                 # of topics that do not exist yet
 host = "127.0.0.1"             # beyond loopback, `token_file` is needed
 port = 8080                    # /metrics, /readyz, /v1/pipelines
 
+"""
+
+STARTER = (
+    HEAD
+    + """\
 # An event     {event}
 # its label    {label}, later, under the same id
 # or at once   "label" in the event itself
@@ -58,17 +64,47 @@ l2 = 0.0                       # shrinkage of the weights
 # fading = 0.999               # per label, of the fading window
 # drift = "none"               # or "adwin"
 """
+)
+
+MATCH = (
+    HEAD
+    + """\
+# A resource   {"id": "ann", "pool": "desk", "capacity": 40, "concurrent": 3}; "op": "leave" when it goes
+# an arrival   {"id": "a1", "pool": "desk", "edges": [["ann", 0.7], ["ben", 0.4]]}: [resource, probability]
+# its match    {"id": "a1/1", "arrival": "a1", "pool": "desk", "resource": "ann", ...}, or "unmatched": why
+# its outcome  {"id": "a1/1", "pool": "desk", "success": true}
+# The key of every record is its pool: a pool has one partition, and one worker.
+[pipeline.desk]
+task = "match"
+events = "arrivals"
+resources = "resources"
+outcomes = "outcomes"
+# matches = "arrivals-matches"
+# dead_letters = "arrivals-dead-letters"
+timeout = "1d"                 # an open attempt has failed after it
+# attempts = 1                 # above: after a time-out the arrival is offered again
+
+[pipeline.desk.rule]
+kind = "stochastic_balance"
+# f = "auto"                   # the balance function: sc at one unit of capacity, k_b above
+# consume = "success"          # or "attempt": what takes a unit of capacity
+# hold = "auto"                # what an open attempt holds: block at one unit, expected above
+
+[pipeline.desk.probabilities]
+# kind = "event"               # "beta" or "logistic": learned from the outcomes, edges need no probability
+"""
+)
 
 TASKS = {
     TaskName.classify: {
-        "what": "predict a class",
+        "what": "predict a class for every event, and learn from the labels",
         "name": "churn",
         "event": '{"id": "e1", "features": {"age": 39, "plan": "basic", "trial": false}}',
         "label": '{"id": "e1", "label": "stays"}',
         "loss": "softmax regression",
     },
     TaskName.regress: {
-        "what": "predict a number",
+        "what": "predict a number for every event, and learn from the labels",
         "name": "demand",
         "event": '{"id": "e1", "features": {"hour": 17, "weekday": "Mon", "holiday": false}}',
         "label": '{"id": "e1", "label": 42.5}',
@@ -78,7 +114,7 @@ TASKS = {
 
 
 def init(
-    task: Annotated[TaskName, typer.Argument(help="What to predict: a class or a number.")],
+    task: Annotated[TaskName, typer.Argument(help="What to predict, a class or a number; or match.")],
     output: Annotated[
         str, typer.Option("--output", "-o", help="The file to write; - is stdout.")
     ] = "streamd.toml",
@@ -99,6 +135,8 @@ def init(
 
 def starter(task: TaskName) -> str:
     """The configuration to start from, as TOML."""
+    if task is TaskName.match:
+        return MATCH.replace("{what}", "match every arrival to a resource, and learn from the outcomes")
     text = STARTER
     for name, value in {**TASKS[task], "task": task.value}.items():
         text = text.replace(f"{{{name}}}", value)

@@ -17,7 +17,7 @@ from streamd.errors import StreamdError
 from streamd.http.app import Pipelines
 from streamd.ports import LogClient, Store
 from streamd.restore import shard_name
-from streamd.views import EngineView, GroupsView, ShardView
+from streamd.views import EngineView, GroupsView, MatchingView, ShardView
 
 TIMEOUT = 3.0  # seconds
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is asked
@@ -46,6 +46,7 @@ class ShardStatus(Struct, frozen=True):
     quality: Mapping[str, float]
     snapshot: SnapshotStatus | None
     groups: GroupsView | None = None  # of a groupwise learner that runs
+    matching: MatchingView | None = None
 
 
 class PipelineStatus(Struct, frozen=True):
@@ -127,12 +128,13 @@ def _live(view: EngineView, shard: ShardView) -> ShardStatus:
         sequence=shard.sequence,
         waiting={lag.topic: lag.records for lag in view.lag if lag.partition == shard.partition},
         positions=None,
-        events=shard.counts.get("events", 0),
+        events=shard.counts.get("arrivals" if view.task == "match" else "events", 0),
         labels=shard.quality.labels,
         pending=shard.pending,
         quality=shard.quality.total,
         snapshot=None if newest is None else SnapshotStatus(newest.sequence, newest.bytes, newest.written),
         groups=shard.groups,
+        matching=shard.matching,
     )
 
 
@@ -202,6 +204,8 @@ def _print(found: Status) -> None:
         for shard in pipeline.shards:
             if shard.groups is not None:
                 out.print(groups_table(shard.partition, shard.groups))
+        if any(shard.matching is not None for shard in pipeline.shards):
+            out.print(_pools(pipeline.shards))
 
 
 def _table(shards: Sequence[ShardStatus]) -> Table:
@@ -218,6 +222,33 @@ def _table(shards: Sequence[ShardStatus]) -> Table:
             ", ".join(f"{name} {value:.4g}" for name, value in shard.quality.items()),
             _age(shard.snapshot),
         )
+    return table
+
+
+def _pools(shards: Sequence[ShardStatus]) -> Table:
+    """The pools of a matching pipeline."""
+    table = Table(box=None, pad_edge=False)
+    for name in (
+        "pool",
+        "partition",
+        "resources",
+        "open",
+        "matched",
+        "settled",
+        "successes",
+        "expected",
+        "unmatched",
+    ):
+        table.add_column(name, justify="left" if name in ("pool", "unmatched") else "right")
+    for shard in shards:
+        for pool in shard.matching.pools if shard.matching is not None else ():
+            numbers = (shard.partition, pool.resources, pool.open, pool.matched, pool.settled, pool.succeeded)
+            table.add_row(
+                pool.pool,
+                *(f"{number:,}" for number in numbers),
+                f"{pool.expected:,.1f}{' (miscalibrated)' if pool.alarm else ''}",
+                ", ".join(f"{reason} {count:,}" for reason, count in pool.unmatched.items()),
+            )
     return table
 
 

@@ -61,8 +61,7 @@ def look(config: Config, client: LogClient) -> list[TopicStatus]:
         for name, pipeline in config.pipeline.items()
         for role, topic in (
             *(("input", topic) for topic in pipeline.inputs),
-            ("predictions", pipeline.predictions_topic),
-            ("dead letters", pipeline.dead_letters_topic),
+            *pipeline.outputs.items(),
         )
     ]
 

@@ -5,7 +5,7 @@ from html import escape
 
 from starlette.responses import HTMLResponse
 
-from streamd.views import EngineView, ShardView
+from streamd.views import EngineView, MatchingView, ShardView
 
 STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
@@ -57,10 +57,26 @@ def _shard(shard: ShardView) -> str:
     phase = f": {shard.phase}, {shard.reason}" if shard.reason else f": {shard.phase}"
     counts = shard.counts
     told = (
-        f"partition {shard.partition}{phase}; {counts.get('events', 0):,} events, "
+        f"partition {shard.partition}{phase}; {counts.get('events', counts.get('arrivals', 0)):,} events, "
         f"{shard.quality.labels:,} labels, {shard.pending:,} pending, {counts.get('dead_letters', 0):,} refused"
     )
-    return f"<table><caption>{escape(told)}</caption>{_quality(shard.quality.total, shard.quality.fading)}</table>"
+    quality = _quality(shard.quality.total, shard.quality.fading)
+    pools = "" if shard.matching is None else _pools(shard.matching)
+    return f"<table><caption>{escape(told)}</caption>{quality}</table>{pools}"
+
+
+def _pools(view: MatchingView) -> str:
+    """A row per pool; why arrivals were left unmatched."""
+    names = ("resources", "open", "matched", "settled", "successes", "expected")
+    head = "".join(f"<th scope=col>{name}" for name in names)
+    rows = []
+    for pool in view.pools:
+        numbers = (pool.resources, pool.open, pool.matched, pool.settled, pool.succeeded, round(pool.expected))
+        why = "; ".join(f"{reason}: {count:,}" for reason, count in pool.unmatched.items())
+        alarm = " <span class=waiting>miscalibrated</span>" if pool.alarm else ""
+        cells = "".join(f"<td>{number:,}" for number in numbers)
+        rows.append(f"<tr><th scope=row>{escape(pool.pool)}{alarm}{cells}<td>{escape(why)}")
+    return f"<table><tr><th scope=col>pool{head}<th scope=col>unmatched{''.join(rows)}</table>"
 
 
 def _quality(total: Mapping[str, float], fading: Mapping[str, float]) -> str:

@@ -162,6 +162,8 @@ class Pool:
         self.segments = Segments(self.resources, self.limits.segments, self.limits.segment_edges)
         self.attempts = Attempts(self.limits.remember)
         self.counts = dict.fromkeys(COUNTS, 0)
+        self.reasons: dict[str, int] = {}  # why arrivals were left unmatched -> how many
+        self.expected, self.succeeded = 0.0, 0  # successes of the settled attempts: by their p, and in truth
         self._taken: dict[str, tuple[str, ...]] = {}  # distinct key -> resources that were given
         self._even = Rule(kind="random", seed=rule.seed).modes()
         self._best = np.empty(kernel.TOP, np.int64)
@@ -227,6 +229,7 @@ class Pool:
             self.counts["unknown_edges"] += 0 if isinstance(edges, str) else int(np.count_nonzero(edges.slots < 0))
         if decision.resource is None:
             self.counts["unmatched"] += 1
+            self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
             self.attempts.add(Attempt(decision, arrival.id, arrival.attempt, now, status="unmatched"))
             return True
         slot = self._slot(decision.resource)
@@ -294,6 +297,8 @@ class Pool:
         attempts = self.attempts.freeze()
         document = {
             "counts": dict(self.counts),
+            "reasons": dict(self.reasons),
+            "calibration": [self.expected, self.succeeded],
             "distinct": [[key, list(given)] for key, given in self._taken.items()],
         }
         return lambda: merge({**parts, "attempts": attempts(), "pool": State({}, document)})
@@ -310,6 +315,8 @@ class Pool:
         self.attempts.restore(parts["attempts"])
         document = parts["pool"].document
         self.counts = dict.fromkeys(COUNTS, 0) | document["counts"]
+        self.reasons = dict(document["reasons"])
+        self.expected, self.succeeded = document["calibration"]
         self._taken = {key: tuple(given) for key, given in document["distinct"]}
 
     # --- deciding
@@ -428,11 +435,14 @@ class Pool:
         self.counts[count[status]] += 1
         slot = self._slot(kept.decision.resource)
         success, judged = status == "success", status != "skipped"
-        before = self._surplus(slot)
+        before, off = self._surplus(slot), self.resources.is_off(slot)
         decision = kept.decision
         kernel.settle(slot, decision.p, decision.units, success, judged, now, self.resources.state)
         self.counts["surplus"] += success and self._surplus(slot) > before
         if judged:
+            self.expected += decision.p
+            self.succeeded += success
+            self.resources.off += self.resources.is_off(slot) - off
             self.chances.learn(slot, kept.kind, kept.codes, success, now)
 
     def _late(self, kept: Attempt, status: Status, now: int) -> Settled:
@@ -447,11 +457,13 @@ class Pool:
             return "late ignored"
         self.attempts.close(kept, status)
         self.counts["late_successes"] += 1
-        before = self._surplus(slot)
+        before, off = self._surplus(slot), self.resources.is_off(slot)
         correct = self.late == "correct"
         kernel.deliver_late(slot, kept.decision.units, correct, now, self.resources.state)
         self.counts["surplus"] += self._surplus(slot) > before
         if correct:
+            self.succeeded += 1
+            self.resources.off += self.resources.is_off(slot) - off
             self.chances.correct(slot, kept.kind, kept.codes, now)
         return "late"
 

@@ -25,6 +25,7 @@ from streamd.snapshot import State
 
 LARGEST = 1e12  # of capacities, weights, costs
 SKILLS = 63
+DEVIATIONS = 4.0  # of a count of successes from its expectation, in square roots of that
 NOBODY = 1 << 63  # a skill that no resource has
 MAX_TERMS = 1 << 16
 MAX_SETS = 1 << 16
@@ -83,6 +84,7 @@ class Resources:
         self.skills: dict[str, int] = {}
         self.gone: dict[int, None] = {}  # slots of resources that left, in that order
         self.joined = 0
+        self.off = 0  # resources that are miscalibrated
         self.forgotten: list[int] = []  # slots that were taken from their resource; whoever keeps more empties it
         self._terms: dict[tuple[float, ...], int] = {(0.0,) * 6: 0}
         self._sets: dict[tuple[int, ...], int] = {(): 0}
@@ -154,11 +156,17 @@ class Resources:
         """The skills an arrival needs, as bits."""
         return np.uint64(sum({self.skills.get(need, NOBODY) for need in needs}))
 
-    def miscalibrated(self, deviations: float = 4.0) -> NDArray[np.int64]:
-        """Slots whose successes are further from the load of their settled attempts than chance explains."""
+    def is_off(self, slot: int) -> bool:
+        """Whether its successes are further from the load of its settled attempts than chance explains."""
+        row = self.table[slot]
+        load = float(row["settled_load"])
+        return abs(load - int(row["succeeded"])) > DEVIATIONS * math.sqrt(max(load, 1.0))
+
+    def miscalibrated(self) -> NDArray[np.int64]:
+        """The slots of all resources that are."""
         table = self.table[: self.names.size]
         off = np.abs(table["settled_load"] - table["succeeded"])
-        return np.flatnonzero(off > deviations * np.sqrt(np.maximum(table["settled_load"], 1.0)))
+        return np.flatnonzero(off > DEVIATIONS * np.sqrt(np.maximum(table["settled_load"], 1.0)))
 
     def group_shares(self) -> dict[str, float]:
         """The fading share of the matches of each group that has a least share."""
@@ -179,6 +187,7 @@ class Resources:
             "terms": [list(terms) for terms in self._terms],
             "sets": [list(groups) for groups in self._sets],
             "curves": [list(key) for key in self._curves],
+            "rule": [self.rule.kind, self.rule.f, self.rule.hold],
         }
         return State(arrays, document)
 
@@ -192,7 +201,7 @@ class Resources:
                 raise StateError(f"the resources' {name} does not fit their names")
             self.table[name][:n] = state.arrays[name]
         self._hot = np.zeros((len(self.table), 2))
-        self._groups_now = np.array(state.arrays["groups_now"]).reshape(-1, 2)
+        self._groups_now[:, 1] = np.array(state.arrays["groups_now"]).reshape(-1, 2)[:, 1]
         self.gone = dict.fromkeys(state.arrays["gone"].tolist())
         document = state.document
         self.skills, self.joined = dict(document["skills"]), document["joined"]
@@ -202,7 +211,22 @@ class Resources:
         for name, unit in document["curves"]:
             self._curves[name, unit] = self._book.add(curve(name, unit))
         self._bind()
+        self.off = len(self.miscalibrated())
+        if document["rule"] != [self.rule.kind, self.rule.f, self.rule.hold]:
+            self._follow_rule()
         kernel.refresh_all(self.state)
+
+    def _follow_rule(self) -> None:
+        """The rule was changed: resources keep their load, and get the curve and the hold of the new one."""
+        self._curves, self._book = {}, CurveBook()
+        table = self.table[: self.names.size]
+        offers = np.stack([table["capacity"], table["weight"]], axis=1)
+        different, which = np.unique(offers, axis=0, return_inverse=True)
+        curves = [self._curve_of(capacity, weight or 1.0) for capacity, weight in different.tolist()]
+        holds = [self.rule.hold_at(capacity) for capacity in different[:, 0].tolist()]
+        which = which.reshape(-1)
+        table["curve"], table["hold"] = np.array(curves, np.int32)[which], np.array(holds, np.uint8)[which]
+        self._bind()
 
     # --- pieces
 
@@ -229,6 +253,7 @@ class Resources:
     def _forget_one(self) -> None:
         for slot in self.gone:
             if self.table[slot]["open"] == 0 and self.table[slot]["segments"] == 0:
+                self.off -= self.is_off(slot)
                 self.names.forget(slot)
                 self.forgotten.append(slot)
                 del self.gone[slot]

@@ -26,12 +26,12 @@ from streamd.matching.attempts import Attempt, Decision
 from streamd.matching.pool import COUNTS as POOL_COUNTS
 from streamd.matching.pool import Arrival, Edge, Late, Limits, Outcome, Pool
 from streamd.matching.probabilities import Source
-from streamd.matching.resources import Offer, Rate, Refill
+from streamd.matching.resources import DEVIATIONS, Offer, Rate, Refill
 from streamd.matching.rules import Rule
 from streamd.ports import Output, Record, murmur2
 from streamd.questions import Question
 from streamd.snapshot import State, merge, split
-from streamd.views import DelayView, QualityView, TaskView
+from streamd.views import DelayView, MatchingView, PoolView, QualityView, TaskView
 
 COUNTS = {
     **POOL_COUNTS,
@@ -207,6 +207,17 @@ class Matching:
         """The next moment of event time at which an attempt is over its time."""
         return min((due for pool in self.pools.values() if (due := pool.deadline()) is not None), default=None)
 
+    def answer(self, question: Question) -> bytes:
+        """`predict`: the match that an arrival would get now."""
+        if question.kind != "predict":
+            raise NotFound(f"a matching pipeline does not answer {question.kind}")
+        told = codec.decode(_arrival, question.body)
+        pool = self.pools.get(told.pool)
+        if pool is None:
+            raise BadRecord("pool: not known here")
+        arrival = _asked(told)
+        return codec.encode(self._match(told, arrival, pool.decide(arrival, self.now), question.body))
+
     # --- one batch
 
     def _apply(
@@ -311,7 +322,10 @@ class Matching:
                 self._offered.setdefault(told.pool, {})[f"{arrival.id}/{arrival.attempt}"] = record.value
         if memos is None:
             taken.memos.append(_pack(decision))
-            taken.outputs.append(self._match(told, arrival, decision, record))
+            assert record.value is not None
+            match = codec.encode(self._match(told, arrival, decision, record.value))
+            topic, moment = self.settings.matches, record.timestamp
+            taken.outputs.append(Output(topic, record.key, match, moment, self.partition))
 
     def _offer(self, pool: Pool, told: ResourceRecord) -> None:
         if told.edges is not None:
@@ -381,9 +395,9 @@ class Matching:
             limits=given.limits,
         )
 
-    def _match(self, told: ArrivalRecord, arrival: Arrival, decision: Decision, record: Record) -> Output:
-        assert record.value is not None
-        match = Match(
+    def _match(self, told: ArrivalRecord, arrival: Arrival, decision: Decision, value: bytes) -> Match:
+        """The answer to an arrival. value: as it came."""
+        return Match(
             f"{arrival.id}/{arrival.attempt}",
             arrival.id,
             told.pool,
@@ -397,9 +411,8 @@ class Matching:
             decision.best,
             self.settings.model,
             self.now,
-            UNSET if told.reply is NO_REPLY else msgspec.Raw(record.value),
+            UNSET if told.reply is NO_REPLY else msgspec.Raw(value),
         )
-        return Output(self.settings.matches, record.key, codec.encode(match), record.timestamp, self.partition)
 
     @staticmethod
     def _foreign(record: Record, reason: str) -> StateError:
@@ -421,6 +434,7 @@ class Matching:
             classes=0,
             delay=DelayView((), (0,), 0.0),
             quality=QualityView(settled, total, {}, 0),
+            matching=MatchingView(tuple(_shown(name, pool) for name, pool in self.pools.items())),
         )
 
     def freeze(self) -> Callable[[], State]:
@@ -445,6 +459,24 @@ class Matching:
             self._pool(name).restore(parts[f"pool{i}"])
         self._offered = msgspec.msgpack.decode(stage.arrays["offered"].tobytes(), type=dict[str, dict[str, bytes]])
         self._next = self.deadline() or NEVER
+
+
+def _shown(name: str, pool: Pool) -> PoolView:
+    counts, expected = pool.counts, pool.expected
+    return PoolView(
+        name,
+        len(pool.resources),
+        len(pool.attempts.open),
+        counts["matched"],
+        dict(pool.reasons),
+        counts["successes"] + counts["failures"] + counts["timeouts"],
+        expected,
+        pool.succeeded,
+        pool.resources.off,
+        abs(pool.succeeded - expected) > DEVIATIONS * max(expected, 1.0) ** 0.5,
+        len(pool.segments.kept),
+        pool.resources.group_shares(),
+    )
 
 
 def _asked(told: ArrivalRecord) -> Arrival:

@@ -1,6 +1,6 @@
 """Views as an engine would show them, for the tests of what reads views."""
 
-from streamd.stages.predicting import COUNTS
+from streamd.stages import matching, predicting
 from streamd.views import (
     DeclarationView,
     DelayView,
@@ -8,10 +8,14 @@ from streamd.views import (
     GroupsView,
     GroupView,
     LagView,
+    MatchingView,
+    PoolView,
     QualityView,
     ShardView,
     SnapshotView,
 )
+
+COUNTS = dict.fromkeys([*predicting.COUNTS, *matching.COUNTS])
 
 GROUP = GroupView(
     name="sex=Female",
@@ -78,6 +82,9 @@ SHARD = ShardView(
     groups=GROUPS,
     snapshot=SnapshotView(40, 12_345, 1_700_000_100.0, 0.002, 0.05),
     commands={"rollback": 2},
+    matching=MatchingView(
+        (PoolView("desk", 5, 3, 40, {"no resource has room": 6}, 37, 20.5, 19, 1, False, 2, {"women": 0.4}),)
+    ),
 )
 
 ENGINE = EngineView(

@@ -48,6 +48,7 @@ def test_sizes(text: str, size: int) -> None:
     assert record == size
 
 
+MATCH = '[pipeline.m]\ntask = "match"\nevents = "x"\nresources = "r"\noutcomes = "o"\n'
 BAD = {
     "not TOML": ("a = ", "", "not TOML"),
     "no pipeline": ('group = "g"', "pipeline", "at least one table"),
@@ -66,7 +67,7 @@ BAD = {
         "pipeline.a.learner.kind",
         "the kind of the learner",
     ),
-    "task": (PIPELINE.replace("classify", "guess"), "pipeline.a.task", "invalid enum value 'guess'"),
+    "task": (PIPELINE.replace("classify", "guess"), "pipeline.a.task", "classify, regress, text, match"),
     "topic": (PIPELINE.replace('"x"', '"a b"'), "pipeline.a.events", "matching regex"),
     "same topics": (f'{PIPELINE}labels = "x"', "pipeline.a", "must differ"),
     "same outputs": (f'{PIPELINE}predictions = "y"\ndead_letters = "y"', "pipeline.a", "must differ"),
@@ -84,6 +85,18 @@ BAD = {
     "worker name": (f'{PIPELINE}[worker]\nname = "a b"', "worker.name", "matching regex"),
     "level": (f'log_level = "loud"\n{PIPELINE}', "log_level", "invalid enum value 'loud'"),
     "echo": (f'{PIPELINE}echo = "one"', "pipeline.a.echo", "expected `array`, got `str`"),
+    "match resources": (MATCH.replace('resources = "r"', ""), "pipeline.m.resources", "needed"),
+    "match key": (f"{MATCH}labels = 'l'", "pipeline.m.labels", "no such key"),
+    "match topics": (f"{MATCH}matches = 'o'", "pipeline.m", "must differ"),
+    "match late": (f"{MATCH}late = 'never'", "pipeline.m.late", "invalid enum value 'never'"),
+    "match rule": (f"{MATCH}[pipeline.m.rule]\nkind = 'best'", "pipeline.m.rule.kind", "invalid enum value"),
+    "match f": (f"{MATCH}[pipeline.m.rule]\nf = 'g'", "pipeline.m.rule.f", "invalid enum value"),
+    "match boost": (f"{MATCH}[pipeline.m.rule]\nboost = -1.0", "pipeline.m.rule.boost", ">= 0"),
+    "match p": (f"{MATCH}[pipeline.m.probabilities]\nbits = 2", "pipeline.m.probabilities.bits", ">= 4"),
+    "match prior": (f"{MATCH}probabilities = {{prior = [1.0]}}", "pipeline.m.probabilities.prior", "length 2"),
+    "match limits": (f"{MATCH}limits = {{pools = 0}}", "pipeline.m.limits.pools", ">= 1"),
+    "match share": (f"{MATCH}shares = {{a = 2.0}}", "pipeline.m.shares[...]", "<= 1"),
+    "match shares": (f"{MATCH}shares = {{a = 0.7, b = 0.7}}", "pipeline.m.shares", "at most 1"),
     "echo item": (f'{PIPELINE}echo = ["a", 1]', "pipeline.a.echo[1]", "expected `str`, got `int`"),
 }
 
@@ -145,6 +158,19 @@ def test_the_meaning_changes_with_what_is_learned_and_with_nothing_else() -> Non
     assert parsed('[epoch]\ninterval = "1s"', 'predictions = "p"').pipeline["a"].meaning() == meaning
     assert config.parse(PIPELINE.replace('"linear"', '"linear", eta = 1')).pipeline["a"].meaning() != meaning
     assert config.digest({"a": 1, "b": 2}) == config.digest({"b": 2, "a": 1}) != config.digest({"a": 1, "b": 3})
+
+
+def test_what_a_pools_state_means_is_its_loads_and_not_its_rule() -> None:
+    meaning = config.parse(MATCH).pipeline["m"].meaning()
+    for live in (
+        "timeout = '1h'",
+        "rule = {f = 'gu', hold = 'block'}",
+        "rule = {kind = 'greedy'}",
+        "late = 'correct'",
+    ):
+        assert config.parse(f"{MATCH}{live}").pipeline["m"].meaning() == meaning
+    for other in ("rule = {kind = 'msvv'}", "rule = {consume = 'attempt'}", "probabilities = {kind = 'beta'}"):
+        assert config.parse(f"{MATCH}{other}").pipeline["m"].meaning() != meaning
 
 
 def test_plain_data_holds_seconds_and_bytes() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from streamd import snapshot
 from streamd.errors import BadRecord
 from streamd.matching.attempts import Decision
+from streamd.matching.balance import value
 from streamd.matching.pool import Arrival, Edge, Limits, Outcome, Pool
 from streamd.matching.probabilities import Source
 from streamd.matching.resources import Offer, Rate, Refill
@@ -247,3 +248,38 @@ def test_counts_and_holds_add_up(rule: Rule, source: Source, taken: list[Any]) -
     assert int(table["open"].sum()) == len(pool.attempts.open)
     expected = sum(kept.decision.p * kept.decision.units for kept in pool.attempts.open.values())
     assert float(table["open_load"].sum()) == pytest.approx(expected)
+
+
+def test_a_restored_pool_may_follow_another_rule_and_keeps_its_loads() -> None:
+    # given a pool that gave under one rule
+    old = Pool(Rule(f="gu"))
+    for name, capacity in (("ann", 1.0), ("ben", 5.0)):
+        old.put(name, Offer(capacity), 0)
+    for i in range(3):
+        old.best(Arrival(str(i), edges=[Edge("ben", 0.5), Edge("ann", 0.1)]), i)
+    # when its state is restored under another
+    new = Pool(Rule("stochastic_balance", f="k_b", hold="optimistic"))
+    new.restore(old.state())
+    # then the loads are the same, and it decides as a pool that always had that rule and these loads
+    assert [new.load(name) for name in ("ann", "ben")] == [old.load(name) for name in ("ann", "ben")]
+    decision = new.decide(Arrival("x", edges=[Edge("ben", 0.5)]), 9)
+    assert decision.k == pytest.approx(value("k_b", old.load("ben"), 5.0), abs=1e-9)
+
+
+def test_the_calibration_counts_resources_that_are_off_also_after_they_are_forgotten() -> None:
+    pool = Pool(Rule(), limits=Limits(resources=2))
+    pool.put("ann", Offer(1000.0), 0)
+    for i in range(40):
+        pool.best(Arrival(str(i), edges=[Edge("ann", 0.9)]), i)
+        pool.settle(Outcome(str(i), success=False), i)
+    # 36 successes were promised and none came: more than 4 times 6
+    assert (pool.expected, pool.succeeded, pool.resources.off) == (pytest.approx(36.0), 0, 1)
+    assert pool.resources.miscalibrated().tolist() == [0]
+    copy = Pool(Rule(), limits=Limits(resources=2))
+    copy.restore(pool.state())
+    assert copy.resources.off == 1
+    for other in (pool, copy):
+        other.leave("ann")
+        for name in ("ben", "cyd"):
+            other.put(name, Offer(1.0), 99)
+        assert other.resources.off == 0

@@ -12,11 +12,12 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamd.metrics import COUNTS, NOT_EXPORTED, TABLE, registry
-from streamd.stages import predicting
+from streamd.stages import matching, predicting
 from streamd.views import EngineView, LagView, Phase
 
 LABELS = {"pipeline", "command", "topic", "partition", "outcome", "phase", "measure", "window", "name"}
 GROUP_LABELS = {"group", "model", "end", "expert", "alarm", "declaration", "reason"}
+POOL_LABELS = {"pool", "kind"}
 
 
 def exposition(*views: EngineView) -> str:
@@ -54,7 +55,7 @@ def test_names_follow_the_conventions(name: str) -> None:
     assert re.fullmatch(r"streamd(_[a-z]+)+", name)
     assert not name.endswith(("_total", "_count", "_sum", "_info", "_milliseconds", "_ms", "_kb"))
     assert row.help.endswith(".")
-    assert set(row.labels) <= LABELS | GROUP_LABELS
+    assert set(row.labels) <= LABELS | GROUP_LABELS | POOL_LABELS
 
 
 def test_no_sample_is_there_twice() -> None:
@@ -116,7 +117,7 @@ def test_what_is_not_exported_exists() -> None:
 
 
 def test_every_count_of_the_stage_has_its_metric() -> None:
-    assert set(COUNTS) == set(predicting.COUNTS)
+    assert set(COUNTS) == {*predicting.COUNTS, *matching.COUNTS}
 
 
 def test_a_count_without_a_metric_is_not_lost() -> None:

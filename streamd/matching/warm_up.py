@@ -1,0 +1,22 @@
+"""A small pool, used once in every way, so that the compiled kernels are there before the first arrival."""
+
+from streamd.matching.pool import Arrival, Edge, Outcome, Pool
+from streamd.matching.probabilities import Source
+from streamd.matching.resources import Offer
+from streamd.matching.rules import Rule
+
+
+def warm_up(rule: Rule, source: Source) -> None:
+    """Compile, or load, what a pool of this rule and source calls; seconds the first time."""
+    pool = Pool(rule, source, timeout=10, late="correct")
+    for name in ("a", "b"):
+        pool.put(name, Offer(1.0), 0)
+    for now, kind in enumerate(("x", "y", "z", None)):
+        arrival = Arrival(str(now), edges=[Edge("a", 0.5), Edge("b", 0.5)], kind=kind, features={"x": 1.0})
+        pool.best(arrival, now)
+    pool.settle(Outcome("0", success=True), 4)
+    pool.advance(100)
+    pool.settle(Outcome("1", success=True), 100)
+    pool.leave("a")
+    copy = Pool(rule, source)
+    copy.restore(pool.state())

@@ -1,0 +1,91 @@
+"""What a matching pipeline adds to `streamd.metrics`: its metrics, its counts, its samples."""
+
+from collections.abc import Iterator, Mapping
+
+from streamd.metric_rows import SHARD, Row, Sample
+from streamd.views import MatchingView, PoolView
+
+POOL = (*SHARD, "pool")
+
+TABLE: Mapping[str, Row] = {
+    "streamd_arrivals": Row(
+        "counter",
+        (*SHARD, "outcome"),
+        "Arrivals: decided, or repeated (answered again).",
+    ),
+    "streamd_matches": Row("counter", (*SHARD, "outcome"), "Decisions: matched or unmatched."),
+    "streamd_attempts": Row("counter", (*SHARD, "outcome"), "Attempts that ended, by how."),
+    "streamd_late_outcomes": Row(
+        "counter", (*SHARD, "outcome"), "Outcomes after the time-out: accepted or ignored."
+    ),
+    "streamd_idle_outcomes": Row(
+        "counter",
+        (*SHARD, "outcome"),
+        "Outcomes of attempts settled before: repeated or contradicting.",
+    ),
+    "streamd_surplus_successes": Row("counter", SHARD, "Successes beyond their resource's capacity."),
+    "streamd_unknown_edges": Row("counter", SHARD, "Edges to resources that their pool does not know."),
+    "streamd_reoffers": Row("counter", SHARD, "Arrivals offered again after a time-out."),
+    "streamd_pool_records": Row("counter", (*SHARD, "kind"), "Resource and segment records applied."),
+    "streamd_pool_resources": Row("gauge", POOL, "Resources that take matches."),
+    "streamd_pool_open_attempts": Row("gauge", POOL, "Attempts that wait for their outcome."),
+    "streamd_pool_segments": Row("gauge", POOL, "Edge sets kept."),
+    "streamd_pool_matched": Row("counter", POOL, "Arrivals matched."),
+    "streamd_pool_unmatched": Row("counter", (*POOL, "reason"), "Arrivals left unmatched, by reason."),
+    "streamd_pool_settled": Row("counter", POOL, "Attempts that ended with a success or a failure."),
+    "streamd_pool_expected_successes": Row("counter", POOL, "Successes their probabilities promised: their load."),
+    "streamd_pool_successes": Row("counter", POOL, "Successes of those attempts."),
+    "streamd_pool_miscalibrated": Row(
+        "gauge",
+        POOL,
+        "1 if the successes are more than four square roots of their expectation away from it, else 0.",
+    ),
+    "streamd_pool_miscalibrated_resources": Row("gauge", POOL, "Resources of which the same can be said."),
+    "streamd_pool_group_share": Row(
+        "gauge",
+        (*POOL, "group"),
+        "Fading share of a group's matches.",
+    ),
+}
+
+COUNTS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "arrivals": (("streamd_arrivals", ("decided",)),),
+    "repeated_arrivals": (("streamd_arrivals", ("repeated",)),),
+    "matched": (("streamd_matches", ("matched",)),),
+    "unmatched": (("streamd_matches", ("unmatched",)),),
+    "successes": (("streamd_attempts", ("success",)),),
+    "failures": (("streamd_attempts", ("failure",)),),
+    "skipped": (("streamd_attempts", ("skipped",)),),
+    "timeouts": (("streamd_attempts", ("timeout",)),),
+    "late_successes": (("streamd_late_outcomes", ("accepted",)),),
+    "late_ignored": (("streamd_late_outcomes", ("ignored",)),),
+    "repeated_outcomes": (("streamd_idle_outcomes", ("repeated",)),),
+    "contradictions": (("streamd_idle_outcomes", ("contradicting",)),),
+    "surplus": (("streamd_surplus_successes", ()),),
+    "unknown_edges": (("streamd_unknown_edges", ()),),
+    "reoffered": (("streamd_reoffers", ()),),
+    "resources": (("streamd_pool_records", ("resource",)),),
+    "segments": (("streamd_pool_records", ("segment",)),),
+}
+
+
+def samples(labels: tuple[str, ...], view: MatchingView) -> Iterator[Sample]:
+    """labels: of the shard."""
+    for pool in view.pools:
+        yield from _pool((*labels, pool.pool), pool)
+
+
+def _pool(labels: tuple[str, ...], pool: PoolView) -> Iterator[Sample]:
+    yield "streamd_pool_resources", labels, pool.resources
+    yield "streamd_pool_open_attempts", labels, pool.open
+    yield "streamd_pool_segments", labels, pool.segments
+    yield "streamd_pool_matched", labels, pool.matched
+    yield "streamd_pool_settled", labels, pool.settled
+    yield "streamd_pool_expected_successes", labels, pool.expected
+    yield "streamd_pool_successes", labels, pool.succeeded
+    yield "streamd_pool_miscalibrated", labels, pool.alarm
+    yield "streamd_pool_miscalibrated_resources", labels, pool.miscalibrated
+    for reason, count in pool.unmatched.items():
+        yield "streamd_pool_unmatched", (*labels, reason), count
+    for group, share in pool.groups.items():
+        yield "streamd_pool_group_share", (*labels, group), share
