@@ -183,10 +183,6 @@ class Matching:
         if next(left, None) is not None:
             raise StateError("the journal holds more decisions than arrivals")
 
-    def answer(self, question: Question) -> bytes:
-        """Nothing can be asked of it yet. Raises NotFound."""
-        raise NotFound(f"a match pipeline does not answer {question.kind}")
-
     def prepare(self, command: str, payload: bytes, memos: Sequence[bytes] | None = None) -> Apply:
         """What carries a command of the operator out. Raises Refused."""
         raise Refused(f"there is no command {command} for task match")
