@@ -103,8 +103,10 @@ def at_rest(config: Config, name: str) -> AtRest:
     return AtRest(seat, store(config), *shards(config, name, seat), patience)
 
 
-def shards(config: Config, name: str, seat: Log) -> tuple[Callable[[int], Identity], Callable[[int], Shard]]:
-    """One pipeline's: (whose state a partition's is, a fresh shard on it)."""
+def shards(
+    config: Config, name: str, seat: Log | None = None
+) -> tuple[Callable[[int], Identity], Callable[[int], Shard]]:
+    """One pipeline's: (whose state a partition's is, a fresh shard on it). seat: the log, for one that will run."""
     pipeline = config.pipeline[name]
     meant = meaning(pipeline)
     fresh = _task(config, name, seat)
@@ -128,7 +130,7 @@ def meaning(pipeline: AnyPipeline) -> dict[str, Any]:
     return pipeline.meaning(getattr(constructor, "LIVE", frozenset()))
 
 
-def _task(config: Config, name: str, seat: Log) -> Callable[[int], Task]:
+def _task(config: Config, name: str, seat: Log | None) -> Callable[[int], Task]:
     """A maker of a partition's stages, by the pipeline's task."""
     pipeline = config.pipeline[name]
     if isinstance(pipeline, MatchPipeline):

@@ -45,11 +45,13 @@ def settings(config: Config, name: str, pipeline: MatchPipeline, model: str, par
     return made
 
 
-def task(config: Config, name: str, pipeline: MatchPipeline, model: str, seat: Log) -> Callable[[int], Matching]:
-    """A maker of a partition's stage; it asks the log how many partitions the pools are spread over."""
+def task(
+    config: Config, name: str, pipeline: MatchPipeline, model: str, seat: Log | None
+) -> Callable[[int], Matching]:
+    """A maker of a partition's stage; it asks the log, if there is one, how many partitions the pools have."""
 
     def fresh(partition: int) -> Matching:
-        partitions = seat.topics()[pipeline.events].partitions
+        partitions = 0 if seat is None else seat.topics()[pipeline.events].partitions
         return Matching(settings(config, name, pipeline, model, partitions), partition)
 
     return fresh
