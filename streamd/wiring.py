@@ -106,7 +106,7 @@ def at_rest(config: Config, name: str) -> AtRest:
 def shards(
     config: Config, name: str, seat: Log | None = None
 ) -> tuple[Callable[[int], Identity], Callable[[int], Shard]]:
-    """One pipeline's: (whose state a partition's is, a fresh shard on it). seat: the log, for one that will run."""
+    """One pipeline's: (whose state a partition is, a fresh shard on it). seat: the log it will run on, if any."""
     pipeline = config.pipeline[name]
     meant = meaning(pipeline)
     fresh = _task(config, name, seat)
