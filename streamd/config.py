@@ -258,7 +258,6 @@ class Pipeline(Keys, AnyPipeline, frozen=True):
         return kept
 
 
-TASKS = ("classify", "regress", "text", "match")
 PIPELINES = (Pipeline, MatchPipeline)
 
 
@@ -317,8 +316,6 @@ def _pipeline(keys: Any, path: str) -> AnyPipeline:
     task = keys.get("task") if isinstance(keys, dict) else None
     if task == "match":
         return convert(keys, MatchPipeline, path)
-    if isinstance(task, str) and task not in TASKS:
-        raise ConfigError(f"{path}.task", f"expected one of {', '.join(TASKS)}")
     return convert(keys, Pipeline, path)
 
 

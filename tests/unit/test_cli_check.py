@@ -54,7 +54,7 @@ def test_check_touches_nothing(streamd: Terminal) -> None:
     ("extra", "message"),
     [
         ("eta = 1\n", "pipeline.a.eta: no such key"),
-        ("[pipeline.b]\ntask = 'x'\n", "pipeline.b.task: expected one of classify, regress, text, match"),
+        ("[pipeline.b]\ntask = 'x'\n", "pipeline.b.task: invalid enum value 'x'"),
         (
             "[pipeline.b]\ntask='regress'\nevents='x'\nlearner={kind='tree'}\n",
             "pipeline.b.learner.kind: expected one",

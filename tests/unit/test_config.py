@@ -67,7 +67,7 @@ BAD = {
         "pipeline.a.learner.kind",
         "the kind of the learner",
     ),
-    "task": (PIPELINE.replace("classify", "guess"), "pipeline.a.task", "classify, regress, text, match"),
+    "task": (PIPELINE.replace("classify", "guess"), "pipeline.a.task", "invalid enum value 'guess'"),
     "topic": (PIPELINE.replace('"x"', '"a b"'), "pipeline.a.events", "matching regex"),
     "same topics": (f'{PIPELINE}labels = "x"', "pipeline.a", "must differ"),
     "same outputs": (f'{PIPELINE}predictions = "y"\ndead_letters = "y"', "pipeline.a", "must differ"),
