@@ -220,6 +220,10 @@ class Pipeline(Keys, AnyPipeline, frozen=True):
     labels: Annotated[Topic | None, Meta(description="where labels arrive later; default: only in the event")] = (
         None
     )
+    shadow: Annotated[
+        dict[Annotated[str, Meta(pattern=NAME)], dict[str, Any]],
+        Meta(description="`[pipeline.NAME.shadow.OTHER]`: a learner that learns beside the live one, unseen"),
+    ] = msgspec.field(default_factory=dict)
     predictions: Annotated[Topic | None, Meta(description="default: `<events>-predictions`")] = None
     dead_letters: Annotated[Topic | None, Meta(description="default: `<events>-dead-letters`")] = None
     echo: Annotated[tuple[str, ...], Meta(description="fields of the event repeated in its prediction")] = ()
@@ -247,12 +251,18 @@ class Pipeline(Keys, AnyPipeline, frozen=True):
     def kind(self) -> str:
         return str(self.learner["kind"])
 
-    def meaning(self, live: Collection[str] = ()) -> dict[str, Any]:
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(str(keys["kind"]) for keys in (self.learner, *self.shadow.values()))
+
+    def meaning(self, live: Collection[str] = (), shadow: str | None = None) -> dict[str, Any]:
         """The part that gives the state its meaning: a snapshot of another one is refused.
 
         live: the learner's parameters that can change without its state meaning something else.
+        shadow: what it would be with this shadow's learner as the live one.
         """
-        learner = {name: value for name, value in self.learner.items() if name not in live}
+        keys = self.learner if shadow is None else self.shadow[shadow]
+        learner = {name: value for name, value in keys.items() if name not in live}
         drift = {"drift": self.quality.drift, "drift_reset": self.quality.drift_reset}
         kept: dict[str, Any] = msgspec.to_builtins({"task": self.task, "learner": learner, **drift})
         return kept
@@ -386,6 +396,8 @@ def _check(config: Config) -> None:
     for name, pipeline in config.pipeline.items():
         if isinstance(pipeline, Pipeline) and "kind" not in pipeline.learner:
             raise ConfigError(f"pipeline.{name}.learner.kind", "expected the kind of the learner")
+        if isinstance(pipeline, Pipeline):
+            _check_shadows(name, pipeline)
         topics = [*pipeline.inputs, *pipeline.outputs.values()]
         if len(set(topics)) < len(topics):
             raise ConfigError(f"pipeline.{name}", "its topics must differ from each other")
@@ -398,6 +410,19 @@ def _check(config: Config) -> None:
         raise ConfigError(
             "http.token_file", f"needed, because http.host {config.http.host} is not a loopback address"
         )
+
+
+def _check_shadows(name: str, pipeline: Pipeline) -> None:
+    """A model is known by its configuration, so no two may have the same."""
+    known = [(f"pipeline.{name}.learner", pipeline.learner)]
+    for shadow, keys in pipeline.shadow.items():
+        path = f"pipeline.{name}.shadow.{shadow}"
+        if "kind" not in keys:
+            raise ConfigError(f"{path}.kind", "expected the kind of the learner")
+        for other, its in known:
+            if keys == its:
+                raise ConfigError(path, f"is the same learner as {other}")
+        known.append((path, keys))
 
 
 def _read_unit(kind: type, value: Any) -> Any:

@@ -250,7 +250,8 @@ class Engine:
         began = time.monotonic()
         state = shard.freeze()
         inputs = self._inputs[shard.partition]
-        job = Job(shard.partition, self._identity(shard.partition), inputs, state, time.monotonic() - began)
+        identity = self._identity(shard.partition).of(shard.task.model.rpartition("/")[2])
+        job = Job(shard.partition, identity, inputs, state, time.monotonic() - began)
         self._writer.submit(job)
 
     def _look(self) -> None:

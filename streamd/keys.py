@@ -53,6 +53,11 @@ class AnyPipeline:
         raise NotImplementedError
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of all its learners, or of its rule."""
+        return (self.kind,)
+
+    @property
     def answers(self) -> str:
         """The topic of the answers to the events."""
         return next(iter(self.outputs.values()))

@@ -24,9 +24,11 @@ from prometheus_client.registry import Collector
 
 from streamd import __version__, group_metrics, metrics_matching
 from streamd.metric_rows import PIPELINE, SHARD, Row, Sample
-from streamd.views import EngineView, LagView, Phase, ShardView, SnapshotView
+from streamd.views import EngineView, LagView, Phase, QualityView, ShadowsView, ShadowView, ShardView, SnapshotView
 
 Views = Callable[[], Sequence[EngineView]]
+
+SHADOW = (*SHARD, "shadow")
 
 TABLE: Mapping[str, Row] = {
     "streamd_build": Row("info", (), "The version of streamd and of Python."),
@@ -72,6 +74,15 @@ TABLE: Mapping[str, Row] = {
     "streamd_judged_labels": Row("counter", SHARD, "Labels that judged a prediction."),
     "streamd_drifts": Row("counter", SHARD, "Drifts detected."),
     "streamd_snapshot_failures": Row("counter", PIPELINE, "Snapshots that the store did not take."),
+    "streamd_live_model": Row("info", SHARD, "The model that is live, where there are shadows."),
+    "streamd_shadow": Row("info", SHADOW, "The model of a shadow."),
+    "streamd_shadow_quality": Row(
+        "gauge",
+        (*SHADOW, "measure", "window"),
+        "Quality of a shadow, measured as streamd_quality is.",
+    ),
+    "streamd_shadow_judged_labels": Row("gauge", SHADOW, "Labels that judged a prediction of the shadow."),
+    "streamd_shadow_refused": Row("counter", SHADOW, "Events and labels the shadow could not take."),
     "streamd_snapshot_sequence": Row("gauge", SHARD, "The committed epoch the newest snapshot was made of."),
     "streamd_snapshot_bytes": Row("gauge", SHARD, "Its size."),
     "streamd_snapshot_timestamp_seconds": Row("gauge", SHARD, "When it was written."),
@@ -222,7 +233,9 @@ def _shard(families: _Families, labels: tuple[str, ...], shard: ShardView) -> No
     families.add(("streamd_shard_phase", (*labels, phase), phase == shard.phase) for phase in get_args(Phase))
     families.add(_counts(labels, shard.counts))
     families.add(("streamd_commands", (*labels, name), count) for name, count in shard.commands.items())
-    families.add(_quality(labels, shard))
+    families.add(_quality("streamd_quality", labels, shard.quality))
+    if shard.shadows is not None:
+        _shadows(families, labels, shard.shadows)
     delay = shard.delay
     families.histogram("streamd_label_delay_seconds", labels, delay.bounds, delay.counts, delay.sum)
     if shard.groups is not None:
@@ -242,10 +255,24 @@ def _counts(labels: tuple[str, ...], counts: Mapping[str, int]) -> Iterator[Samp
     return ((metric, place, total) for (metric, place), total in sums.items())
 
 
-def _quality(labels: tuple[str, ...], shard: ShardView) -> Iterator[Sample]:
-    for window, measures in (("total", shard.quality.total), ("fading", shard.quality.fading)):
+def _quality(metric: str, labels: tuple[str, ...], judged: QualityView | ShadowView) -> Iterator[Sample]:
+    for window, measures in (("total", judged.total), ("fading", judged.fading)):
         for measure, value in measures.items():
-            yield "streamd_quality", (*labels, measure, window), value
+            yield metric, (*labels, measure, window), value
+
+
+def _shadows(families: _Families, labels: tuple[str, ...], shadows: ShadowsView) -> None:
+    families.info("streamd_live_model", labels, {"model": shadows.live})
+    for shadow in shadows.shadows:
+        named = (*labels, shadow.shadow)
+        families.info("streamd_shadow", named, {"model": shadow.model})
+        families.add(_quality("streamd_shadow_quality", named, shadow))
+        families.add(
+            [
+                ("streamd_shadow_judged_labels", named, shadow.labels),
+                ("streamd_shadow_refused", named, shadow.refused),
+            ]
+        )
 
 
 def _snapshot(labels: tuple[str, ...], snapshot: SnapshotView) -> Iterator[Sample]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from streamd import snapshot
 from streamd.errors import StateError, Transient
@@ -44,6 +45,12 @@ class Identity(Struct, frozen=True):
     pipeline: str
     model: str
     meaning: Mapping[str, Any]  # the configuration behind `model`
+    others: Mapping[str, Mapping[str, Any]] = {}  # models that may be live instead, by promotion
+
+    def of(self, model: str) -> "Identity":
+        """The same shard, with this one of its models live."""
+        meaning = self.others.get(model)
+        return self if meaning is None else replace(self, model=model, meaning=meaning)
 
 
 def shard_name(group: str, pipeline: str, partition: int) -> str:
@@ -136,7 +143,7 @@ def _differs(manifest: Manifest, identity: Identity, topics: Mapping[str, TopicI
 
 def foreign(manifest: Manifest, identity: Identity) -> str:
     """Why this configuration cannot continue a snapshot's state, wherever it was made; empty if it can."""
-    if manifest.model == identity.model:
+    if manifest.model == identity.model or manifest.model in identity.others:
         return ""
     keys = sorted(_different_keys("", manifest.config, identity.meaning))
     return f"its state was learned under another configuration; different: {', '.join(keys)}"

@@ -38,6 +38,10 @@ class Task(Protocol):
     now: int
     """Event time, milliseconds since 1970."""
 
+    @property
+    def model(self) -> str:
+        """Kind and digest of what is live; empty: what the configuration says."""
+
     def take(self, records: Sequence[Record], refused: Mapping[int, Refusal] = {}) -> Taken:
         """Decide and apply a batch, in order. refused: decided beforehand, by index: dead letters, not tried."""
 

@@ -209,6 +209,7 @@ class Sight:
             snapshot=snapshot,
             commands=dict(shard.commands),
             matching=shown.matching,
+            shadows=shown.shadows,
         )
 
     def _alarms(self, partition: int, groups: GroupsView) -> None:

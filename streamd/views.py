@@ -155,6 +155,24 @@ class MatchingView(Struct, frozen=True):
     pools: tuple[PoolView, ...]
 
 
+class ShadowView(Struct, frozen=True):
+    """A shadow: the labels it was judged by, the events and labels it refused, its quality as `QualityView`'s."""
+
+    shadow: str
+    model: str
+    labels: int
+    refused: int
+    total: Mapping[str, float]
+    fading: Mapping[str, float]
+
+
+class ShadowsView(Struct, frozen=True):
+    """The shadows of a shard, and the model that is live: a promotion may have exchanged them."""
+
+    live: str
+    shadows: tuple[ShadowView, ...]
+
+
 class TaskView(Struct, frozen=True):
     """What the stages of a shard show. counts: see `streamd.stages.predicting.COUNTS`."""
 
@@ -167,6 +185,7 @@ class TaskView(Struct, frozen=True):
     quality: QualityView
     groups: GroupsView | None = None  # of a groupwise learner
     matching: MatchingView | None = None
+    shadows: ShadowsView | None = None
 
 
 class ShardView(Struct, frozen=True):
@@ -189,6 +208,7 @@ class ShardView(Struct, frozen=True):
     snapshot: SnapshotView | None = None
     commands: Mapping[str, int] = {}  # of the operator, carried out
     matching: MatchingView | None = None
+    shadows: ShadowsView | None = None
 
 
 class LagView(Struct, frozen=True):

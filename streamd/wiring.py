@@ -25,7 +25,7 @@ from streamd.daemon import Daemon, Part
 from streamd.engine import Engine, Pacing
 from streamd.errors import ConfigError
 from streamd.keys import AnyPipeline
-from streamd.learners import Learner, registry
+from streamd.learners import Decides, Learner, registry
 from streamd.ports import Log, LogClient, Store
 from streamd.restore import Identity, foreign, shard_name
 from streamd.shard import Shard, Task
@@ -34,6 +34,7 @@ from streamd.snapshots import Policy
 from streamd.stages.pending import Bounds
 from streamd.stages.predicting import Predicting
 from streamd.stages.settings import Settings
+from streamd.stages.shadows import Model
 
 if TYPE_CHECKING:
     from connectors.confluent_log import ConfluentLog
@@ -61,6 +62,7 @@ def check(config: Config) -> None:
             _matching().settings(config, name, pipeline, model(pipeline))
         elif isinstance(pipeline, Pipeline):
             learner(name, pipeline, _signing_key(config))
+            shadows(name, pipeline, _signing_key(config))
 
 
 def model(pipeline: AnyPipeline) -> str:
@@ -109,11 +111,13 @@ def shards(
     """One pipeline's: (whose state a partition is, a fresh shard on it). seat: the log it will run on, if any."""
     pipeline = config.pipeline[name]
     meant = meaning(pipeline)
+    unseen = pipeline.shadow if isinstance(pipeline, Pipeline) else ()
+    others = {configuration.digest(told): told for told in (meaning(pipeline, one) for one in unseen)}
     fresh = _task(config, name, seat)
 
     def identity(partition: int) -> Identity:
         shard = shard_name(config.group, name, partition)
-        return Identity(shard, name, configuration.digest(meant), meant)
+        return Identity(shard, name, configuration.digest(meant), meant, others)
 
     def shard(partition: int) -> Shard:
         fits = partial(foreign, identity=identity(partition))
@@ -122,12 +126,16 @@ def shards(
     return identity, shard
 
 
-def meaning(pipeline: AnyPipeline) -> dict[str, Any]:
-    """What gives a pipeline's state its meaning: all but what its learner can change while it learns."""
+def meaning(pipeline: AnyPipeline, shadow: str | None = None) -> dict[str, Any]:
+    """What gives a pipeline's state its meaning: all but what its learner can change while it learns.
+
+    shadow: what it would be with this shadow's learner as the live one.
+    """
     if not isinstance(pipeline, Pipeline):
         return pipeline.meaning()
-    constructor = registry().get(f"{pipeline.kind}/{pipeline.task}")
-    return pipeline.meaning(getattr(constructor, "LIVE", frozenset()))
+    keys = pipeline.learner if shadow is None else pipeline.shadow[shadow]
+    constructor = registry().get(f"{keys['kind']}/{pipeline.task}")
+    return pipeline.meaning(getattr(constructor, "LIVE", frozenset()), shadow)
 
 
 def _task(config: Config, name: str, seat: Log | None) -> Callable[[int], Task]:
@@ -139,7 +147,8 @@ def _task(config: Config, name: str, seat: Log | None) -> Callable[[int], Task]:
     assert isinstance(pipeline, Pipeline)
     key = _signing_key(config)
     described, fresh = settings(config, pipeline), learner(name, pipeline, key)
-    return lambda partition: Predicting(described, fresh, partition, key)
+    unseen, own = shadows(name, pipeline, key), configuration.digest(pipeline.learner)
+    return lambda partition: Predicting(described, fresh, partition, key, unseen, own)
 
 
 def _matching() -> ModuleType:
@@ -258,14 +267,35 @@ def settings(config: Config, pipeline: Pipeline) -> Settings:
 
 def learner(name: str, pipeline: Pipeline, key: bytes | None = None) -> Callable[[], Learner]:
     """A maker of fresh learners; key: for those that sign. Raises ConfigError with the path of what is wrong."""
-    where = f"pipeline.{name}.learner"
-    given = dict(pipeline.learner)
+    return _maker(f"pipeline.{name}.learner", pipeline.task, dict(pipeline.learner), key)
+
+
+def shadows(name: str, pipeline: Pipeline, key: bytes | None = None) -> dict[str, Model]:
+    """The shadows of a pipeline by name. Raises ConfigError with the path of what is wrong."""
+    found = {}
+    several = pipeline.shadow and _names_several(learner(name, pipeline, key))
+    for shadow, keys in pipeline.shadow.items():
+        where = f"pipeline.{name}.shadow.{shadow}"
+        make = _maker(where, pipeline.task, dict(keys), key)
+        if _names_several(make) != several:
+            raise ConfigError(f"{where}.multilabel", "the same as of the pipeline's own learner")
+        named = f"{keys['kind']}/{configuration.digest(meaning(pipeline, shadow))}"
+        found[shadow] = Model(named, make, configuration.digest(keys))
+    return found
+
+
+def _names_several(make: Callable[[], Learner]) -> bool:
+    found = make()
+    return isinstance(found, Decides) and found.multilabel
+
+
+def _maker(where: str, task: str, given: dict[str, Any], key: bytes | None) -> Callable[[], Learner]:
     kind = given.pop("kind")
     known = registry()
-    constructor = known.get(f"{kind}/{pipeline.task}")
+    constructor = known.get(f"{kind}/{task}")
     if constructor is None:
-        fit = sorted(key.split("/")[0] for key in known if key.endswith(f"/{pipeline.task}"))
-        raise ConfigError(f"{where}.kind", f"expected one of {', '.join(fit)} for task {pipeline.task}")
+        fit = sorted(key.split("/")[0] for key in known if key.endswith(f"/{task}"))
+        raise ConfigError(f"{where}.kind", f"expected one of {', '.join(fit)} for task {task}")
     parameters = dict(inspect.signature(constructor, eval_str=True).parameters)
     signs = parameters.pop("key", None) is not None
     for name in given:
@@ -292,7 +322,7 @@ def _signing_key(config: Config) -> bytes | None:
 def _warm_up(config: Config) -> None:
     """Compile, or load, the kernels before anything starts: nobody waits for it, least of all the watchdog."""
     began = time.monotonic()
-    kernels.load({pipeline.kind for pipeline in config.pipeline.values() if isinstance(pipeline, Pipeline)})
+    kernels.load({kind for one in config.pipeline.values() if isinstance(one, Pipeline) for kind in one.kinds})
     for pipeline in config.pipeline.values():
         if isinstance(pipeline, MatchPipeline):
             _matching().warm_up(pipeline)

@@ -17,6 +17,7 @@ from streamd.cli.demo import demo
 from streamd.cli.groupwise import groupwise
 from streamd.cli.init import init
 from streamd.cli.match import match
+from streamd.cli.promote import promote
 from streamd.cli.run import run
 from streamd.cli.send import send
 from streamd.cli.skip import skip
@@ -33,7 +34,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (run, check, init, send, tail, status, skip, demo):
+for verb in (run, check, init, send, tail, status, skip, demo, promote):
     app.command()(verb)
 app.add_typer(active, name="active")
 app.add_typer(groupwise, name="groupwise")

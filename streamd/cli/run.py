@@ -171,7 +171,7 @@ def _say(level: int, event: str, facts: Mapping[str, Any]) -> None:
 
 def _needs_pinned_hashes(config: Config) -> bool:
     """River's models may iterate over sets of strings, whose order changes with the hash seed."""
-    return any(pipeline.kind == "river" for pipeline in config.pipeline.values())
+    return any("river" in pipeline.kinds for pipeline in config.pipeline.values())
 
 
 def _pin_hashes() -> None:

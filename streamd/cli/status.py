@@ -17,7 +17,7 @@ from streamd.errors import StreamdError
 from streamd.http.app import Pipelines
 from streamd.ports import LogClient, Store
 from streamd.restore import shard_name
-from streamd.views import EngineView, GroupsView, MatchingView, ShardView
+from streamd.views import EngineView, GroupsView, MatchingView, ShadowsView, ShardView
 
 TIMEOUT = 3.0  # seconds
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is asked
@@ -47,6 +47,8 @@ class ShardStatus(Struct, frozen=True):
     snapshot: SnapshotStatus | None
     groups: GroupsView | None = None  # of a groupwise learner that runs
     matching: MatchingView | None = None
+    shadows: ShadowsView | None = None
+    fading: Mapping[str, float] = {}  # the quality over the fading window
 
 
 class PipelineStatus(Struct, frozen=True):
@@ -135,6 +137,8 @@ def _live(view: EngineView, shard: ShardView) -> ShardStatus:
         snapshot=None if newest is None else SnapshotStatus(newest.sequence, newest.bytes, newest.written),
         groups=shard.groups,
         matching=shard.matching,
+        shadows=shard.shadows,
+        fading=shard.quality.fading,
     )
 
 
@@ -206,6 +210,8 @@ def _print(found: Status) -> None:
                 out.print(groups_table(shard.partition, shard.groups))
         if any(shard.matching is not None for shard in pipeline.shards):
             out.print(_pools(pipeline.shards))
+        if any(shard.shadows for shard in pipeline.shards):
+            out.print(_shadows(pipeline.shards))
 
 
 def _table(shards: Sequence[ShardStatus]) -> Table:
@@ -219,7 +225,7 @@ def _table(shards: Sequence[ShardStatus]) -> Table:
             f"{shard.sequence:,}",
             f"{sum(shard.waiting.values()):,}",
             *(("" if count is None else f"{count:,}") for count in (shard.events, shard.labels, shard.pending)),
-            ", ".join(f"{name} {value:.4g}" for name, value in shard.quality.items()),
+            _measures(shard.quality),
             _age(shard.snapshot),
         )
     return table
@@ -250,6 +256,26 @@ def _pools(shards: Sequence[ShardStatus]) -> Table:
                 ", ".join(f"{reason} {count:,}" for reason, count in pool.unmatched.items()),
             )
     return table
+
+
+def _shadows(shards: Sequence[ShardStatus]) -> Table:
+    """The fading quality of the live model and of its shadows, side by side."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("partition", "model", "", "labels", "refused", "fading quality"):
+        table.add_column(name, justify="right" if name in ("partition", "labels", "refused") else "left")
+    for shard in shards:
+        if shard.shadows is None:
+            continue
+        live = (shard.shadows.live, "live", f"{shard.labels or 0:,}", "", _measures(shard.fading))
+        table.add_row(str(shard.partition), *live)
+        for shadow in shard.shadows.shadows:
+            counts = (f"{shadow.labels:,}", f"{shadow.refused:,}")
+            table.add_row("", shadow.model, f"shadow {shadow.shadow}", *counts, _measures(shadow.fading))
+    return table
+
+
+def _measures(quality: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in quality.items())
 
 
 def _age(newest: SnapshotStatus | None) -> str:

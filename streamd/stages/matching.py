@@ -156,6 +156,8 @@ class Taken(NamedTuple):
 class Matching:
     """The stage of one shard. partition: given to dead letters and matches, None lets the log choose by key."""
 
+    model = ""  # as the configuration says
+
     def __init__(self, settings: Settings, partition: int | None) -> None:
         self.settings = settings
         self.partition = partition

@@ -9,17 +9,28 @@ of that prediction. Three tables in order of arrival, each bounded; nothing fall
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from streamd.learners import Label
 from streamd.ports import Record
 from streamd.snapshot import State
+
+NO_MODELS: Mapping[str, str] = {}
+
+
+class Seen(Struct, gc=False):
+    """What a shadow predicted of an event, and learned of it. memo: an int only within the batch that made it."""
+
+    memo: int | bytes
+    label: Label | None = None
 
 
 class Remembered(Struct, gc=False):
@@ -34,6 +45,7 @@ class Remembered(Struct, gc=False):
     deadline: int
     label: Label | None = None  # as learned
     expired: bool = False
+    beside: dict[str, Seen] | None = None  # by the shadow's model
 
 
 class Early(Struct, frozen=True, gc=False):
@@ -82,17 +94,22 @@ class PendingLabels:
             expired += 1
         return expired
 
-    def close(self, event: str, entry: Remembered, label: Label) -> Remembered:
-        """Remember a labelled event for a while. It may have been waiting, closed, or never in a table."""
+    def close(
+        self, event: str, entry: Remembered, label: Label, beside: dict[str, Seen] | None = None
+    ) -> Remembered:
+        """Remember a labelled event for a while. It may have been waiting, closed, or never in a table.
+
+        beside: what the shadows made of it.
+        """
         if event in self.waiting:
             del self.waiting[event]
             self.bytes -= len(entry.value)
         elif event in self.closed:
             del self.closed[event]
         if isinstance(entry.memo, int):  # nobody but the batch that predicted it has seen it
-            entry.label = label
+            entry.label, entry.beside = label, beside
         else:
-            entry = Remembered(entry.value, entry.memo, entry.at, entry.deadline, label)
+            entry = Remembered(entry.value, entry.memo, entry.at, entry.deadline, label, beside=beside)
         self._remember(event, entry)
         return entry
 
@@ -141,6 +158,31 @@ class PendingLabels:
         deadline = self.deadline()
         return new if deadline is None else min(new, deadline)
 
+    def forget(self, event: str) -> int:
+        """Drop an event altogether. Returns 1 if it was waiting, else 0."""
+        if (entry := self.waiting.pop(event, None)) is not None:
+            self.bytes -= len(entry.value)
+            return 1
+        self.closed.pop(event, None)
+        return 0
+
+    def beside(self, event: str, model: str, seen: Seen) -> None:
+        """Keep what a shadow made of a remembered event."""
+        table = self.waiting if event in self.waiting else self.closed
+        entry = table[event]
+        table[event] = replace(entry, beside={**(entry.beside or {}), model: seen})
+
+    def exchange(self, former: str, promoted: str) -> None:
+        """The shadow of one model is live now and the former live one a shadow: each keeps what it predicted and
+        learned. What the promoted one has not learned is, for it, an expired event that a label may still find."""
+        for table in (self.waiting, self.closed):
+            for event, entry in table.items():
+                beside = dict(entry.beside or {})
+                own = beside.pop(promoted)
+                beside[former] = Seen(entry.memo, entry.label)
+                expired = entry.expired or (table is self.closed and own.label is None)
+                table[event] = replace(entry, memo=own.memo, label=own.label, expired=expired, beside=beside)
+
     def _expire(self, event: str, entry: Remembered) -> None:
         del self.waiting[event]
         self.bytes -= len(entry.value)
@@ -148,7 +190,7 @@ class PendingLabels:
         if isinstance(entry.memo, int):
             entry.expired = True
         else:
-            entry = Remembered(entry.value, entry.memo, entry.at, entry.deadline, expired=True)
+            entry = replace(entry, label=None, expired=True)
         self._remember(event, entry)
 
     def _remember(self, event: str, entry: Remembered) -> None:
@@ -168,10 +210,11 @@ class PendingLabels:
 
         return thaw
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: State, models: Mapping[str, str] = NO_MODELS) -> None:
+        """models: then -> now; what the shadows of others left is dropped."""
         kept = msgspec.msgpack.decode(state.arrays["early"].tobytes(), type=list[tuple[str, int, Record]])
-        self.waiting = OrderedDict(_rows("waiting", state.arrays))
-        self.closed = OrderedDict(_rows("closed", state.arrays))
+        self.waiting = OrderedDict(_rows("waiting", state.arrays, models))
+        self.closed = OrderedDict(_rows("closed", state.arrays, models))
         self.early = OrderedDict((event, Early(record, deadline)) for event, deadline, record in kept)
         self.bytes = sum(len(entry.value) for entry in self.waiting.values())
 
@@ -189,20 +232,37 @@ def _table(name: str, table: dict[str, Remembered]) -> dict[str, NDArray[Any]]:
         "value": [e.value for e in entries],
         "memo": [e.memo for e in entries if isinstance(e.memo, bytes)],
     }
+    if any(e.beside for e in entries):
+        seen = [{model: (s.memo, s.label) for model, s in (e.beside or {}).items()} for e in entries]
+        columns[f"{name}_beside"] = np.frombuffer(msgspec.msgpack.encode(seen), np.uint8)
     for column, values in blobs.items():
         columns[f"{name}_{column}"] = np.frombuffer(b"".join(values), np.uint8)
         columns[f"{name}_{column}_length"] = np.array([len(value) for value in values], np.int64)
     return columns
 
 
-def _rows(name: str, arrays: dict[str, NDArray[Any]]) -> Iterator[tuple[str, Remembered]]:
+def _rows(
+    name: str, arrays: dict[str, NDArray[Any]], models: Mapping[str, str]
+) -> Iterator[tuple[str, Remembered]]:
     ids, values, memos = (
         _cut(arrays[f"{name}_{column}"], arrays[f"{name}_{column}_length"]) for column in ("id", "value", "memo")
     )
     labels = msgspec.msgpack.decode(arrays[f"{name}_label"].tobytes(), type=list[Label | None])
     numbers = (arrays[f"{name}_{column}"].tolist() for column in ("at", "deadline", "expired"))
-    for event, value, memo, label, at, deadline, expired in zip(ids, values, memos, labels, *numbers, strict=True):
-        yield event.decode(), Remembered(value, memo, at, deadline, label, expired)
+    beside = _beside(arrays.get(f"{name}_beside"), len(labels), models)
+    rows = zip(ids, values, memos, labels, beside, *numbers, strict=True)
+    for event, value, memo, label, seen, at, deadline, expired in rows:
+        yield event.decode(), Remembered(value, memo, at, deadline, label, expired, seen)
+
+
+def _beside(kept: NDArray[Any] | None, n: int, models: Mapping[str, str]) -> Iterator[dict[str, Seen] | None]:
+    """Row by row what the shadows made of an event; None where nothing was kept."""
+    if kept is None:
+        yield from repeat(None, n)
+        return
+    rows = msgspec.msgpack.decode(kept.tobytes(), type=list[dict[str, tuple[bytes, Label | None]]])
+    for row in rows:
+        yield {models[model]: Seen(memo, label) for model, (memo, label) in row.items() if model in models} or None
 
 
 def _cut(blob: NDArray[np.uint8], lengths: NDArray[np.int64]) -> Iterable[bytes]:

@@ -18,11 +18,11 @@ the memo that the journal kept, and what was refused is refused again without be
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 from msgspec import UNSET
-from numpy.typing import NDArray
+from msgspec.structs import replace
 
 from streamd import records as codec
 from streamd.commanded import Apply
@@ -39,6 +39,7 @@ from streamd.stages.asked import answer
 from streamd.stages.pending import PendingLabels, Remembered
 from streamd.stages.quality import LabelDelay, quality_of
 from streamd.stages.settings import Settings
+from streamd.stages.shadows import Model, ShadowRun, Shadows, catch_up, judge
 from streamd.views import QualityView, TaskView
 
 COUNTS = {
@@ -65,6 +66,9 @@ READ_LABEL: Mapping[str, Callable[[object], Label]] = {
 }
 
 
+NO_SHADOWS: Mapping[str, Model] = {}
+
+
 class Taken(NamedTuple):
     """What a batch decided: its outputs in order, the refusals by index, the memos of its predictions."""
 
@@ -76,9 +80,10 @@ class Taken(NamedTuple):
 class _Run:
     """A run of steps under construction, and what must be done with its predictions."""
 
-    def __init__(self, steps: Steps, memos: Iterator[bytes] | None) -> None:
+    def __init__(self, steps: Steps, memos: Iterator[bytes] | None, shadows: Sequence[ShadowRun]) -> None:
         self.steps = steps
         self.memos = memos
+        self.shadows = shadows
         self.predicted: list[Predicted] = []
         self.filling: list[Remembered] = []  # entries whose memo is still a number of this run
         self.judged: list[tuple[int | bytes, Label]] = []
@@ -103,24 +108,31 @@ class Predicting:
     """
 
     def __init__(
-        self, settings: Settings, learner: Callable[[], Learner], partition: int | None, key: bytes | None = None
+        self,
+        settings: Settings,
+        learner: Callable[[], Learner],
+        partition: int | None,
+        key: bytes | None = None,
+        shadows: Mapping[str, Model] = NO_SHADOWS,
+        model: str = "",
     ) -> None:
         self.settings = settings
         self.partition = partition
         self.learner = learner()
         self.pending = PendingLabels(settings.bounds)
-        decides = self.learner if isinstance(self.learner, Decides) else None
-        several = decides is not None and decides.multilabel
-        self.quality = quality_of(settings.task, settings.fading, self.learner, several)
-        self._decides = decides
+        several = isinstance(self.learner, Decides) and self.learner.multilabel
+        quality = partial(quality_of, settings.task, settings.fading, several=several)
+        self.quality = quality(self.learner)
+        self.shadows = Shadows(Model(settings.model, learner, model), shadows, quality)
         self.delay = LabelDelay()
-        self.drift = None if settings.drift_delta is None else Adwin(settings.drift_delta, key)
+        self._key = key
+        self.drift = self._fresh_drift()
         self.drifts = 0
         self.now = 0  # event time, milliseconds since 1970
         self._look = 0  # nothing is due before; a look at every record would cost more than most of them
         self.counts = dict.fromkeys(COUNTS, 0)
         self._read_label = codec.class_labels if several else READ_LABEL[settings.task]
-        self._answers = Answers(settings, partition, decides)
+        self._answers = self._fresh_answers()
         self._reads_text = settings.task == "text"
         self._one_by_one = self.drift is not None and settings.drift_reset
 
@@ -140,12 +152,18 @@ class Predicting:
         return answer(question, self.learner, self._answers, self.settings, self.now)
 
     def prepare(self, command: str, payload: bytes, memos: Sequence[bytes] | None = None) -> Apply:
-        """What carries a command of the operator out. Raises Refused."""
+        """What carries a command out: `promote`, whose payload is a shadow's name. Raises Refused."""
+        if command == "promote":
+            return self._promotion(payload.decode(errors="replace"))
         raise Refused(f"there is no command {command} for task {self.settings.task}")
 
     def adopt(self, state: State, whole: bool) -> Apply:
         """What makes a state of before, or of another place, this one's. whole: else what was learned only; what
         was predicted of the events that are remembered is predicted anew."""
+
+        _, name = split(state)["stage"].document.get("live", (self.shadows.live.key, self.model))
+        if not whole and name != self.model:
+            raise Refused(f"its live model is {name}, and {self.model} is live here; promote that one first")
 
         def apply() -> Sequence[bytes]:
             now, parts = self.now, split(state)
@@ -165,13 +183,52 @@ class Predicting:
         """The next moment of event time at which something happens without a record."""
         return self.pending.deadline()
 
+    # --- commands
+
+    @property
+    def model(self) -> str:
+        """Of the live learner: its kind and the digest of what gives its state a meaning."""
+        return self.shadows.live.name
+
+    def _promotion(self, name: str) -> Apply:
+        """What makes a shadow the live learner, and the live one that shadow."""
+        shadow = self.shadows.of.get(name)
+        if shadow is None:
+            known = ", ".join(sorted(self.shadows.of)) or "none"
+            raise Refused(f"there is no shadow {name}; there are: {known}")
+        if not shadow.judged:
+            raise Refused(f"the shadow {name} has seen nothing it could be judged by; wait until labels came")
+        return lambda: self._exchange(name)
+
+    def _exchange(self, name: str) -> Sequence[bytes]:
+        former = self.shadows.live
+        self.counts["expired_events"] += catch_up(self.shadows.of[name], self.pending, self._reads_text)
+        promoted = self.shadows.exchange(name, self.learner, self.quality)
+        self.learner, self.quality = promoted.learner, promoted.quality
+        self.pending.exchange(former.key, self.shadows.live.key)
+        self._take_role()
+        return ()
+
+    def _take_role(self) -> None:
+        """What depends on which model is live."""
+        self.drift = self._fresh_drift()
+        self._answers = self._fresh_answers()
+
+    def _fresh_answers(self) -> Answers:
+        decides = self.learner if isinstance(self.learner, Decides) else None
+        return Answers(replace(self.settings, model=self.model), self.partition, decides)
+
+    def _fresh_drift(self) -> Adwin | None:
+        delta = self.settings.drift_delta
+        return None if delta is None else Adwin(delta, self._key)
+
     # --- one batch
 
     def _apply(
         self, records: Sequence[Record], decided: Mapping[int, Refusal], memos: Iterator[bytes] | None
     ) -> Taken:
         taken = Taken([], {}, [])
-        run = _Run(self.learner.steps(), memos)
+        run = self._run(memos)
         for i, record in enumerate(records):
             refusal = decided.get(i)
             if refusal is None or not refusal.whole:
@@ -183,9 +240,12 @@ class Predicting:
                     taken.outputs.append(self._dead_letter(record, refusal.reason))
             if self._one_by_one and run.judged:
                 self._execute(run, taken)
-                run = _Run(self.learner.steps(), memos)
+                run = self._run(memos)
         self._execute(run, taken)
         return taken
+
+    def _run(self, memos: Iterator[bytes] | None) -> _Run:
+        return _Run(self.learner.steps(), memos, self.shadows.runs())
 
     def _one(
         self, run: _Run, record: Record, decided: Refusal | None, replaying: bool, taken: Taken
@@ -226,6 +286,9 @@ class Predicting:
         entry = Remembered(record.value, seen, self.now, self.now + self.settings.bounds.max_age)
         if isinstance(seen, int):
             run.filling.append(entry)
+        for shadow in run.shadows:
+            shadow.row(row, given, event.groups)
+            shadow.event(row, entry)
         if label is None and (early := self.pending.early.pop(event.id, None)) is not None:
             record = early.record
             label = self._read_label(codec.decode_label(record.value).label)
@@ -266,7 +329,10 @@ class Predicting:
             self.counts["repeated_labels"] += 1
             return None
         then = codec.decode_event(entry.value)
-        row = run.steps.row(then.text if self._reads_text else then.features, then.groups)
+        given = then.text if self._reads_text else then.features
+        row = run.steps.row(given, then.groups)
+        for shadow in run.shadows:
+            shadow.row(row, given, then.groups)
         return self._learn(run, record, event, entry, row, label, decided, taken)
 
     def _learn(
@@ -300,7 +366,10 @@ class Predicting:
             self.counts["late_labels"] += entry.expired
             self.delay.add(self.now - entry.at)
             run.judged.append((entry.memo, label))
-        self.pending.close(event, entry, label)
+        beside = entry.beside
+        for shadow in run.shadows:
+            beside = shadow.learn(row, beside, label)
+        self.pending.close(event, entry, label, beside)
         return None
 
     # --- pieces
@@ -343,6 +412,8 @@ class Predicting:
             assert isinstance(entry.memo, int)
             entry.memo = memos[entry.memo]
         self._judge(run.judged, predictions, memos)
+        for shadow in run.shadows:
+            shadow.execute()
         taken.memos.extend(memos)
         taken.outputs.extend(self._answers.write(run.predicted, predictions, self.learner.classes))
 
@@ -352,11 +423,7 @@ class Predicting:
         """Judge the predictions whose labels came, of this run or of earlier ones, in the order of the labels."""
         if not judged:
             return
-        values, known = self._recall([seen for seen, _ in judged], predictions)
-        decisions = None
-        if self._decides is not None:
-            decisions = [self._decides.decision(memos[m] if isinstance(m, int) else m) for m, _ in judged]
-        losses = self.quality.add(values, known, [label for _, label in judged], self.learner.classes, decisions)
+        losses = judge(self.learner, self.quality, judged, predictions, memos)
         if self.drift is None:
             return
         for loss in losses.tolist():
@@ -364,26 +431,6 @@ class Predicting:
                 self.drifts += 1
                 if self.settings.drift_reset:
                     self.learner.reset()
-
-    def _recall(
-        self, seen: Sequence[int | bytes], predictions: Predictions
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """What was predicted, by number in this run or by memo: (n, C) values, missing ones 0, (n,) known."""
-        now = [(place, number) for place, number in enumerate(seen) if isinstance(number, int)]
-        places, numbers = np.array(now, np.int64).reshape(-1, 2).T
-        if len(now) == len(seen):
-            return predictions.values[numbers], predictions.known[numbers]
-        then = [(i, self.learner.probabilities(memo)) for i, memo in enumerate(seen) if isinstance(memo, bytes)]
-        known = np.zeros(len(seen), np.int64)
-        known[places] = predictions.known[numbers]
-        for place, row in then:
-            known[place] = len(row)
-        values = np.zeros((len(seen), int(known.max())))
-        width = min(values.shape[1], predictions.values.shape[1])
-        values[places, :width] = predictions.values[numbers, :width]
-        for place, row in then:
-            values[place, : len(row)] = row
-        return values, known
 
     # --- what it shows, what it keeps
 
@@ -398,6 +445,7 @@ class Predicting:
             delay=self.delay.view(),
             quality=QualityView(labels, total, fading, self.drifts),
             groups=self.learner.groups_view() if isinstance(self.learner, KeepsGroups) else None,
+            shadows=self.shadows.view(),
         )
 
     def freeze(self) -> Callable[[], State]:
@@ -407,7 +455,10 @@ class Predicting:
         parts = {"learner": copied, "quality": self.quality.state()}
         if self.drift is not None:
             parts["drift"] = self.drift.state()
+        if self.shadows.of:
+            parts["shadows"] = self.shadows.state()
         document = {
+            "live": [self.shadows.live.key, self.model],
             "now": self.now,
             "counts": dict(self.counts),
             "delay": self.delay.document(),
@@ -418,12 +469,15 @@ class Predicting:
 
     def restore(self, state: State) -> None:
         parts = split(state)
+        document = parts["stage"].document
+        keys = self.shadows.restore(document.get("live"), parts.get("shadows"))
+        self.learner = self.shadows.live.fresh()
+        self._take_role()
         self.learner.restore(parts["learner"])
         self.quality.restore(parts["quality"])
-        self.pending.restore(parts["pending"])
+        self.pending.restore(parts["pending"], keys)
         if self.drift is not None:
             self.drift.restore(parts["drift"])
-        document = parts["stage"].document
         self.now, self.drifts = document["now"], document["drifts"]
         self._look = 0
         self.counts = dict.fromkeys(COUNTS, 0) | document["counts"]

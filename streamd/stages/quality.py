@@ -239,7 +239,7 @@ class PathQuality:
         self.sums = state.arrays["sums"]
 
 
-def quality_of(task: str, fading: float, learner: Learner, several: bool) -> Judged:
+def quality_of(task: str, fading: float, learner: Learner, *, several: bool) -> Judged:
     """How a task's predictions are judged. several: an event may have several classes."""
     if task == "choose":
         assert isinstance(learner, GroupwiseChooser)

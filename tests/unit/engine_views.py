@@ -11,6 +11,8 @@ from streamd.views import (
     MatchingView,
     PoolView,
     QualityView,
+    ShadowsView,
+    ShadowView,
     ShardView,
     SnapshotView,
 )
@@ -84,6 +86,9 @@ SHARD = ShardView(
     commands={"rollback": 2},
     matching=MatchingView(
         (PoolView("desk", 5, 3, 40, {"no resource has room": 6}, 37, 20.5, 19, 1, False, 2, {"women": 0.4}),)
+    ),
+    shadows=ShadowsView(
+        "linear/0badcafe", (ShadowView("bold", "river/0ddba11", 11, 1, {"accuracy": 0.6}, {"accuracy": 0.7}),)
     ),
 )
 

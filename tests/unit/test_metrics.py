@@ -15,7 +15,7 @@ from streamd.metrics import COUNTS, NOT_EXPORTED, TABLE, registry
 from streamd.stages import matching, predicting
 from streamd.views import EngineView, LagView, Phase
 
-LABELS = {"pipeline", "command", "topic", "partition", "outcome", "phase", "measure", "window", "name"}
+LABELS = {"pipeline", "command", "topic", "partition", "outcome", "phase", "measure", "window", "name", "shadow"}
 GROUP_LABELS = {"group", "model", "end", "expert", "alarm", "declaration", "reason"}
 POOL_LABELS = {"pool", "kind"}
 
