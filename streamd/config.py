@@ -205,6 +205,35 @@ class Quality(Keys, frozen=True):
     ] = False
 
 
+class Early(Keys, frozen=True):
+    """`[pipeline.NAME.early]`: alerts about the subjects of the events, as soon as enough was seen of one. For the
+    tasks `text` and `classify`; events name a `subject`, and are keyed by it."""
+
+    watch: Annotated[
+        tuple[str, ...], Meta(min_length=1, description="the categories that call for an alert, taken together")
+    ]
+    name: Annotated[str, Meta(description="of what is watched, in the alerts; default: the categories")] = ""
+    policy: Annotated[
+        Literal["above", "slope", "threshold", "history", "global"],
+        Meta(
+            description="of the sums for and against: `above` for > against; `slope` the same, or for grew by"
+            " `delta` more in the last `window` posts; `threshold` the share for >= `theta`; `history` the same,"
+            " after each of the last `window` posts; `global` for - against > median + `gamma` MAD of all subjects"
+        ),
+    ] = "above"
+    min_posts: Annotated[int, Meta(ge=1, description="no alert before so many posts")] = 1
+    theta: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    window: Annotated[int, Meta(ge=1, le=1000)] = 10
+    delta: Annotated[float, Meta(gt=-1e9, lt=1e9)] = 0.0
+    gamma: Annotated[float, Meta(gt=-1e9, lt=1e9)] = 2.0
+    max_subjects: Annotated[int, Meta(gt=0, description="beyond, the one silent for longest is forgotten")] = (
+        100_000
+    )
+    max_age: Annotated[Duration, Meta(description="event time of silence after which a subject is forgotten")] = (
+        Duration(90 * 86400)
+    )
+
+
 class Pipeline(Keys, AnyPipeline, frozen=True):
     """`[pipeline.NAME]`: what is read, learned and written."""
 
@@ -226,10 +255,12 @@ class Pipeline(Keys, AnyPipeline, frozen=True):
     ] = msgspec.field(default_factory=dict)
     predictions: Annotated[Topic | None, Meta(description="default: `<events>-predictions`")] = None
     dead_letters: Annotated[Topic | None, Meta(description="default: `<events>-dead-letters`")] = None
+    alerts: Annotated[Topic | None, Meta(description="of `early`; default: `<events>-alerts`")] = None
     echo: Annotated[tuple[str, ...], Meta(description="fields of the event repeated in its prediction")] = ()
     top: Annotated[int, Meta(ge=1, le=1000, description="how many classes `p` names, the likeliest first")] = 10
     pending: Pending = Pending()
     quality: Quality = Quality()
+    early: Early | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -244,8 +275,13 @@ class Pipeline(Keys, AnyPipeline, frozen=True):
         return self.dead_letters or f"{self.events}-dead-letters"
 
     @property
+    def alerts_topic(self) -> str:
+        return self.alerts or f"{self.events}-alerts"
+
+    @property
     def outputs(self) -> Mapping[str, str]:
-        return {"predictions": self.predictions_topic, "dead letters": self.dead_letters_topic}
+        alerts = {} if self.early is None else {"alerts": self.alerts_topic}
+        return {"predictions": self.predictions_topic, "dead letters": self.dead_letters_topic, **alerts}
 
     @property
     def kind(self) -> str:
@@ -398,6 +434,8 @@ def _check(config: Config) -> None:
             raise ConfigError(f"pipeline.{name}.learner.kind", "expected the kind of the learner")
         if isinstance(pipeline, Pipeline):
             _check_shadows(name, pipeline)
+            if pipeline.early is not None and pipeline.task not in ("text", "classify"):
+                raise ConfigError(f"pipeline.{name}.early", "is for the tasks text and classify")
         topics = [*pipeline.inputs, *pipeline.outputs.values()]
         if len(set(topics)) < len(topics):
             raise ConfigError(f"pipeline.{name}", "its topics must differ from each other")

@@ -10,6 +10,7 @@ records are in it whole, so that replay needs neither the input topics nor their
     headers     {record: [[name, bytes], ...]}, only of records that have some
     refused     {record: [whole, reason]}; `whole` false: only its label was refused
     memos       one byte string per prediction, in order
+    turns       with alerts: a byte per post and label of a post, 1 where an alert began or ended
 """
 
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ class Entry(msgspec.Struct, frozen=True):
     headers: dict[int, Headers]
     refused: dict[int, Refusal]
     memos: list[bytes]
+    turns: bytes = b""
 
     def records(self, partition: int) -> list[Record]:
         """The records in the order applied; a tick is a record of the topic ''."""
@@ -72,6 +74,7 @@ class EntryBuilder:
         self._records: list[Record] = []
         self._refused: dict[int, Refusal] = {}
         self._memos: list[bytes] = []
+        self._turns = bytearray()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -80,11 +83,19 @@ class EntryBuilder:
     def records(self) -> Sequence[Record]:
         return tuple(self._records)
 
-    def add(self, records: Sequence[Record], refused: dict[int, Refusal], memos: Sequence[bytes]) -> None:
-        """One batch: its records, the refusals by index in the batch, the memos of its predictions."""
+    def add(
+        self,
+        records: Sequence[Record],
+        refused: dict[int, Refusal],
+        memos: Sequence[bytes],
+        turns: bytes | bytearray = b"",
+    ) -> None:
+        """One batch: its records, the refusals by index in the batch, the memos of its predictions, the
+        turns of its alerts."""
         base = len(self._records)
         self._records.extend(records)
         self._memos.extend(memos)
+        self._turns.extend(turns)
         for i, refusal in refused.items():
             self._refused[base + i] = refusal
 
@@ -102,6 +113,7 @@ class EntryBuilder:
             {i: r.headers for i, r in enumerate(records) if r.headers},
             self._refused,
             self._memos,
+            bytes(self._turns),
         )
         packed: bytes = lz4.frame.compress(msgspec.msgpack.encode(entry))
         return packed

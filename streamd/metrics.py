@@ -24,7 +24,17 @@ from prometheus_client.registry import Collector
 
 from streamd import __version__, group_metrics, metrics_matching
 from streamd.metric_rows import PIPELINE, SHARD, Row, Sample
-from streamd.views import EngineView, LagView, Phase, QualityView, ShadowsView, ShadowView, ShardView, SnapshotView
+from streamd.views import (
+    AlertsView,
+    EngineView,
+    LagView,
+    Phase,
+    QualityView,
+    ShadowsView,
+    ShadowView,
+    ShardView,
+    SnapshotView,
+)
 
 Views = Callable[[], Sequence[EngineView]]
 
@@ -88,6 +98,11 @@ TABLE: Mapping[str, Row] = {
     "streamd_snapshot_timestamp_seconds": Row("gauge", SHARD, "When it was written."),
     "streamd_snapshot_pause_seconds": Row("gauge", SHARD, "How long the engine stood still for its copy."),
     "streamd_snapshot_write_seconds": Row("gauge", SHARD, "How long its writing took in the background."),
+    "streamd_subjects": Row("gauge", SHARD, "Subjects of whom posts are kept."),
+    "streamd_posts": Row("counter", SHARD, "Posts of subjects taken in."),
+    "streamd_alerts": Row("counter", SHARD, "Alerts about subjects."),
+    "streamd_corrected_alerts": Row("counter", SHARD, "Alerts that a label, or its correction, took back."),
+    "streamd_forgotten_subjects": Row("counter", SHARD, "Subjects silent for too long, or for one too many."),
     **group_metrics.TABLE,
     **metrics_matching.TABLE,
 }
@@ -240,6 +255,8 @@ def _shard(families: _Families, labels: tuple[str, ...], shard: ShardView) -> No
     families.histogram("streamd_label_delay_seconds", labels, delay.bounds, delay.counts, delay.sum)
     if shard.groups is not None:
         families.add(group_metrics.group_samples(labels, shard.groups))
+    if shard.alerts is not None:
+        families.add(_alerts(labels, shard.alerts))
     if shard.snapshot is not None:
         families.add(_snapshot(labels, shard.snapshot))
     if shard.matching is not None:
@@ -273,6 +290,14 @@ def _shadows(families: _Families, labels: tuple[str, ...], shadows: ShadowsView)
                 ("streamd_shadow_refused", named, shadow.refused),
             ]
         )
+
+
+def _alerts(labels: tuple[str, ...], alerts: AlertsView) -> Iterator[Sample]:
+    yield "streamd_subjects", labels, alerts.subjects
+    yield "streamd_posts", labels, alerts.posts
+    yield "streamd_alerts", labels, alerts.alerts
+    yield "streamd_corrected_alerts", labels, alerts.corrected
+    yield "streamd_forgotten_subjects", labels, alerts.forgotten
 
 
 def _snapshot(labels: tuple[str, ...], snapshot: SnapshotView) -> Iterator[Sample]:

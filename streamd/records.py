@@ -26,13 +26,14 @@ DEAD_LETTER_HEADER = "streamd-dead-letter"
 class Event(Struct, frozen=True, gc=False):
     """What arrives. `label` is there when the truth comes with the event (test, then learn).
 
-    groups: tags, for a learner that keeps groups.
+    groups: tags, for a learner that keeps groups.  subject: whose it is, for alerts about subjects.
     """
 
     id: Id
     ts: int | str | None = None
     features: dict[str, Scalar] | None = None
     text: str | None = None
+    subject: Any = None
     groups: tuple[str, ...] = ()
     label: RawLabel | UnsetType = UNSET
 
@@ -63,6 +64,24 @@ class Prediction(Struct, frozen=True, omit_defaults=True, gc=False):
     model: str = ""
     ts: int = 0
     echo: dict[str, msgspec.Raw] | UnsetType = UNSET
+
+
+class Alert(Struct, frozen=True, omit_defaults=True):
+    """Enough was seen of a subject (a user) to say that it belongs to what is watched; key: the subject.
+
+    category: the name of what is watched.  score: confidence for it minus that against it, of all posts so far.
+    posts: how many they are.  why: the strongest of them, [id, score].  stands: false corrects an earlier alert.
+    """
+
+    id: str
+    subject: str
+    category: str
+    score: float
+    posts: int
+    policy: str
+    why: list[list[Any]]
+    ts: int
+    stands: bool = True
 
 
 class DeadLetter(Struct, frozen=True):

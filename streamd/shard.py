@@ -31,6 +31,10 @@ class Taken(Protocol):
     @property
     def memos(self) -> Sequence[bytes]: ...
 
+    @property
+    def turns(self) -> bytes | bytearray:
+        """Of alerts, see `streamd.journal`."""
+
 
 class Task(Protocol):
     """The stages of one kind of pipeline, as a shard drives them."""
@@ -45,7 +49,13 @@ class Task(Protocol):
     def take(self, records: Sequence[Record], refused: Mapping[int, Refusal] = {}) -> Taken:
         """Decide and apply a batch, in order. refused: decided beforehand, by index: dead letters, not tried."""
 
-    def replay(self, records: Sequence[Record], refused: Mapping[int, Refusal], memos: Sequence[bytes]) -> None:
+    def replay(
+        self,
+        records: Sequence[Record],
+        refused: Mapping[int, Refusal],
+        memos: Sequence[bytes],
+        turns: bytes = b"",
+    ) -> None:
         """Apply a batch as it was decided."""
 
     def answer(self, question: Question) -> bytes:
@@ -119,7 +129,7 @@ class Shard:
         """Apply records that follow this shard's positions. A tick is a record of the topic ''."""
         skips = self._commanded.skips
         taken = self.task.take(records, skips.among(records) if skips else {})
-        self._entry.add(records, taken.refused, taken.memos)
+        self._entry.add(records, taken.refused, taken.memos, taken.turns)
         self._outputs.extend(taken.outputs)
         self._move(records)
 
@@ -182,7 +192,7 @@ class Shard:
         if len(records) == 1 and records[0].key is not None and not records[0].topic:
             self._replay_command(records[0], entry)
         else:
-            self.task.replay(records, entry.refused, entry.memos)
+            self.task.replay(records, entry.refused, entry.memos, entry.turns)
         self._move(records)
         self.sequence = entry.sequence
 

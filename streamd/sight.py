@@ -206,6 +206,7 @@ class Sight:
             delay=shown.delay,
             quality=shown.quality,
             groups=shown.groups,
+            alerts=shown.alerts,
             snapshot=snapshot,
             commands=dict(shard.commands),
             matching=shown.matching,

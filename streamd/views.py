@@ -173,6 +173,17 @@ class ShadowsView(Struct, frozen=True):
     shadows: tuple[ShadowView, ...]
 
 
+class AlertsView(Struct, frozen=True):
+    """Alerts about subjects. subjects: kept now; the others are counts: posts taken in, alerts given, alerts taken
+    back, subjects forgotten."""
+
+    subjects: int
+    posts: int
+    alerts: int
+    corrected: int
+    forgotten: int
+
+
 class TaskView(Struct, frozen=True):
     """What the stages of a shard show. counts: see `streamd.stages.predicting.COUNTS`."""
 
@@ -186,6 +197,7 @@ class TaskView(Struct, frozen=True):
     groups: GroupsView | None = None  # of a groupwise learner
     matching: MatchingView | None = None
     shadows: ShadowsView | None = None
+    alerts: AlertsView | None = None
 
 
 class ShardView(Struct, frozen=True):
@@ -205,6 +217,7 @@ class ShardView(Struct, frozen=True):
     delay: DelayView = DelayView((), (0,), 0.0)
     quality: QualityView = QualityView(0, {}, {}, 0)
     groups: GroupsView | None = None
+    alerts: AlertsView | None = None
     snapshot: SnapshotView | None = None
     commands: Mapping[str, int] = {}  # of the operator, carried out
     matching: MatchingView | None = None

@@ -31,6 +31,8 @@ from streamd.restore import Identity, foreign, shard_name
 from streamd.shard import Shard, Task
 from streamd.sight import Sight
 from streamd.snapshots import Policy
+from streamd.stages import alerting
+from streamd.stages.early import Policy as EarlyPolicy
 from streamd.stages.pending import Bounds
 from streamd.stages.predicting import Predicting
 from streamd.stages.settings import Settings
@@ -262,6 +264,21 @@ def settings(config: Config, pipeline: Pipeline) -> Settings:
         drift_reset=quality.drift_reset,
         record_bytes=config.limits.record,
         ahead=config.limits.ahead.milliseconds,
+        early=_early(pipeline),
+    )
+
+
+def _early(pipeline: Pipeline) -> alerting.Settings | None:
+    keys = pipeline.early
+    if keys is None:
+        return None
+    return alerting.Settings(
+        pipeline.alerts_topic,
+        frozenset(keys.watch),
+        keys.name or "+".join(keys.watch),
+        EarlyPolicy(keys.policy, keys.min_posts, keys.theta, keys.window, keys.delta, keys.gamma),
+        keys.max_subjects,
+        keys.max_age.milliseconds,
     )
 
 

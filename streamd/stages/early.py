@@ -11,7 +11,7 @@ history    the same, and the shares after the last `window` posts were, too
 global     for - against > median + gamma MAD over all subjects (UNSL at eRisk 2021 and 2022; of an even number the
            upper middle, for both)
 
-All of them wait for `min_posts` posts.
+All of them wait for `min_posts` posts. In a replay `decided` says what was decided, and the policy is not asked.
 
 >>> early = EarlyDecisions(Policy("above", min_posts=2))
 >>> early.add("ann", 0.5, 0.1, ts=1), early.add("ann", 0.4, 0.2, ts=2).posts, early.add("ann", 0.9, 0.0, ts=3)
@@ -19,7 +19,9 @@ All of them wait for `min_posts` posts.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import msgspec
@@ -29,8 +31,9 @@ from streamd.errors import BadRecord, ConfigError, StateError
 from streamd.snapshot import State
 
 KINDS = ("above", "slope", "threshold", "history", "global")
+KEPT = ("now", "posts", "alerts", "corrected", "forgotten")
 REASONS = 3  # posts remembered for the reason of an alert
-LONGEST = 256  # characters of a subject's name, of a post's id
+LONGEST = 256  # characters of a subject's name
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -72,11 +75,16 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 class Subject(msgspec.Struct):
-    """What is kept of one. totals: (for, against) before each of the last posts, as far as the policy looks."""
+    """What is kept of one; every change makes a new one, so that a copy of the table is a copy of the state.
+
+    totals: (for, against) before each of the last posts, as far as the policy looks.  first, last: when the first
+    and the last post came.
+    """
 
     positive: float = 0.0
     negative: float = 0.0
     posts: int = 0
+    first: int = 0
     last: int = 0
     alerted: bool = False
     totals: list[tuple[float, float]] = []
@@ -107,17 +115,23 @@ class EarlyDecisions:
         self.policy = policy
         self.max_subjects = max_subjects
         self.max_age = max_age
-        self.subjects: dict[str, Subject] = {}  # the one silent for longest first
+        self.subjects: OrderedDict[str, Subject] = OrderedDict()  # the one silent for longest first
         self.now = 0
+        self.posts = 0
+        self.alerts = 0
+        self.corrected = 0
         self.forgotten = 0
         self._scores: list[float] = []  # sorted; only for `global`
 
-    def add(self, subject: str, positive: float, negative: float, ts: int, post: str = "") -> Alert | None:
+    def add(
+        self, subject: str, positive: float, negative: float, ts: int, post: str = "", decided: bool | None = None
+    ) -> Alert | None:
         """Take a post in. Returns the alert if this is the moment. BadRecord changes nothing."""
-        _check_post(subject, positive, negative, post)
+        check_subject(subject)
+        _check_confidences(positive, negative)
         self.advance(ts)
         known = self.subjects.pop(subject, None)
-        state = known or Subject()
+        state = Subject(first=self.now) if known is None else copy(known)
         self._drop_score(known)
         if self.policy.memory:
             state.totals = [*state.totals, (state.positive, state.negative)][-self.policy.memory :]
@@ -129,29 +143,37 @@ class EarlyDecisions:
         self.subjects[subject] = state
         self._add_score(state)
         self._make_room()
-        if state.alerted or not self.holds(state):
-            return None
-        state.alerted = True
-        return self._alert(subject, state)
+        self.posts += 1
+        alert = not state.alerted and self.holds(state) if decided is None else decided
+        return self._turn(subject, state) if alert else None
 
-    def revise(self, subject: str, positive: float, negative: float, ts: int) -> Alert | None:
-        """Change a subject's totals by what was judged wrongly; posts stay. Returns what becomes of the alert: a
-        new one, or the correction of one that no longer holds, after which there may be another."""
-        _check_post(subject, 0.0, 0.0, "")
+    def revise(
+        self,
+        subject: str,
+        positive: float,
+        negative: float,
+        ts: int,
+        post: str = "",
+        came: int | None = None,
+        decided: bool | None = None,
+    ) -> Alert | None:
+        """Change a subject's totals by what was judged wrongly of a post that came then. Returns what becomes of
+        the alert: a new one, or the correction of one that no longer holds, after which there may be another.
+        Nothing becomes of a subject that was forgotten, even if it has come back since."""
         if not (abs(positive) < 1e100 and abs(negative) < 1e100):
             raise BadRecord("revision: not finite numbers")
         self.advance(ts)
-        state = self.subjects.get(subject)
-        if state is None:
+        known = self.subjects.get(subject)
+        if known is None or (came is not None and came < known.first):
             return None
-        self._drop_score(state)
+        self._drop_score(known)
+        state = self.subjects[subject] = copy(known)
         state.positive, state.negative = max(state.positive + positive, 0.0), max(state.negative + negative, 0.0)
+        by = positive - negative
+        state.why = [(score + by if name == post else score, name) for score, name in state.why]
         self._add_score(state)
-        holds = self.holds(state)
-        if holds == state.alerted:
-            return None
-        state.alerted = holds
-        return self._alert(subject, state)
+        turns = self.holds(state) != state.alerted if decided is None else decided
+        return self._turn(subject, state) if turns else None
 
     def advance(self, ts: int) -> int:
         """Let event time pass. Returns how many subjects were forgotten."""
@@ -188,17 +210,29 @@ class EarlyDecisions:
         median = scores[n // 2]
         return median + self.policy.gamma * deviation(scores, median, n // 2)
 
+    def deadline(self) -> int | None:
+        """When the next subject is forgotten, if nothing comes."""
+        for subject in self.subjects.values():
+            return subject.last + self.max_age
+        return None
+
+    def freeze(self) -> Callable[[], State]:
+        """A cheap copy now; the function makes the state, in any thread."""
+        subjects, document = list(self.subjects.items()), {name: getattr(self, name) for name in KEPT}
+        return lambda: State({"subjects": np.frombuffer(msgspec.msgpack.encode(subjects), np.uint8)}, document)
+
     def state(self) -> State:
-        kept = msgspec.msgpack.encode(list(self.subjects.items()))
-        return State({"subjects": np.frombuffer(kept, np.uint8)}, {"now": self.now, "forgotten": self.forgotten})
+        return self.freeze()()
 
     def restore(self, state: State) -> None:
         try:
             kept = msgspec.msgpack.decode(state.arrays["subjects"].tobytes(), type=list[tuple[str, Subject]])
-            self.now, self.forgotten = state.document["now"], state.document["forgotten"]
+            document = {name: int(state.document[name]) for name in KEPT}
         except (KeyError, msgspec.MsgspecError) as error:
             raise StateError(f"not the state of early decisions: {error}") from None
-        self.subjects = dict(kept)
+        for name, value in document.items():
+            setattr(self, name, value)
+        self.subjects = OrderedDict(kept)
         ranked = self.subjects.values() if self.policy.kind == "global" else []
         self._scores = sorted(subject.score for subject in ranked)
 
@@ -208,7 +242,11 @@ class EarlyDecisions:
         positive, negative = subject.totals[0]
         return (subject.positive - positive) - (subject.negative - negative) > self.policy.delta
 
-    def _alert(self, subject: str, state: Subject) -> Alert:
+    def _turn(self, subject: str, state: Subject) -> Alert:
+        """An alert, or its end."""
+        state.alerted = not state.alerted
+        self.alerts += state.alerted
+        self.corrected += not state.alerted
         why = [[post, score] for score, post in state.why]
         return Alert(subject, state.score, state.posts, self.policy.kind, why, self.now, state.alerted)
 
@@ -248,11 +286,16 @@ def for_and_against(confidences: Sequence[float], watched: Sequence[int]) -> tup
     return positive, sum(confidences) - positive
 
 
-def _check_post(subject: Any, positive: float, negative: float, post: str) -> None:
+def check_subject(subject: Any) -> str:
+    """A subject's name. Raises BadRecord for what is none."""
     if not isinstance(subject, str) or not subject:
         raise BadRecord("subject: missing, or not a string")
-    if len(subject) > LONGEST or len(post) > LONGEST:
-        raise BadRecord(f"subject: a name or an id of more than {LONGEST} characters")
+    if len(subject) > LONGEST:
+        raise BadRecord(f"subject: a name of more than {LONGEST} characters")
+    return subject
+
+
+def _check_confidences(positive: float, negative: float) -> None:
     if not (0.0 <= positive < 1e100 and 0.0 <= negative < 1e100):
         raise BadRecord("post: confidences must be finite and 0 or more")
 

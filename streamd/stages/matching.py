@@ -151,6 +151,7 @@ class Taken(NamedTuple):
     outputs: list[Output]
     refused: dict[int, Refusal]
     memos: list[bytes]
+    turns: bytes = b""
 
 
 class Matching:
@@ -178,7 +179,13 @@ class Matching:
         """Decide and apply a batch. refused: decided beforehand."""
         return self._apply(records, refused, None)
 
-    def replay(self, records: Sequence[Record], refused: Mapping[int, Refusal], memos: Sequence[bytes]) -> None:
+    def replay(
+        self,
+        records: Sequence[Record],
+        refused: Mapping[int, Refusal],
+        memos: Sequence[bytes],
+        turns: bytes = b"",
+    ) -> None:
         """Apply a batch as it was decided. Raises StateError where the journal does not fit the records."""
         left = iter(memos)
         self._apply(records, refused, left)

@@ -107,7 +107,7 @@ class PendingLabels:
         elif event in self.closed:
             del self.closed[event]
         if isinstance(entry.memo, int):  # nobody but the batch that predicted it has seen it
-            entry.label, entry.beside = label, beside
+            entry.label, entry.expired, entry.beside = label, False, beside
         else:
             entry = Remembered(entry.value, entry.memo, entry.at, entry.deadline, label, beside=beside)
         self._remember(event, entry)

@@ -34,6 +34,7 @@ from streamd.ports import Output, Record
 from streamd.questions import Question
 from streamd.snapshot import State, merge, split
 from streamd.stages.again import predict_again
+from streamd.stages.alerting import Alerting, Post
 from streamd.stages.answers import Answers, Predicted
 from streamd.stages.asked import answer
 from streamd.stages.pending import PendingLabels, Remembered
@@ -70,11 +71,13 @@ NO_SHADOWS: Mapping[str, Model] = {}
 
 
 class Taken(NamedTuple):
-    """What a batch decided: its outputs in order, the refusals by index, the memos of its predictions."""
+    """What a batch decided: its outputs in order, the refusals by index, the memos of its predictions, the
+    turns of its alerts."""
 
     outputs: list[Output]
     refused: dict[int, Refusal]
     memos: list[bytes]
+    turns: bytearray
 
 
 class _Run:
@@ -87,6 +90,7 @@ class _Run:
         self.predicted: list[Predicted] = []
         self.filling: list[Remembered] = []  # entries whose memo is still a number of this run
         self.judged: list[tuple[int | bytes, Label]] = []
+        self.posts: list[Post] = []
 
     def predict(self, row: int, event: codec.Event, record: Record, ts: int) -> int | bytes:
         """Predict, or in a replay take the prediction that was made."""
@@ -133,6 +137,9 @@ class Predicting:
         self.counts = dict.fromkeys(COUNTS, 0)
         self._read_label = codec.class_labels if several else READ_LABEL[settings.task]
         self._answers = self._fresh_answers()
+        early = settings.early
+        self._alerting = None if early is None else Alerting(early, partition)
+        self._turns: Iterator[int] | None = None  # in a replay, those of its alerts
         self._reads_text = settings.task == "text"
         self._one_by_one = self.drift is not None and settings.drift_reset
 
@@ -140,10 +147,18 @@ class Predicting:
         """Decide and apply a batch. refused: decided beforehand."""
         return self._apply(records, refused, None)
 
-    def replay(self, records: Sequence[Record], refused: Mapping[int, Refusal], memos: Sequence[bytes]) -> None:
+    def replay(
+        self,
+        records: Sequence[Record],
+        refused: Mapping[int, Refusal],
+        memos: Sequence[bytes],
+        turns: bytes = b"",
+    ) -> None:
         """Apply a batch as it was decided. Raises StateError where the journal does not fit the records."""
         left = iter(memos)
+        self._turns = iter(turns)
         self._apply(records, refused, left)
+        self._turns = None
         if next(left, None) is not None:
             raise StateError("the journal holds more predictions than events")
 
@@ -181,7 +196,8 @@ class Predicting:
 
     def deadline(self) -> int | None:
         """The next moment of event time at which something happens without a record."""
-        return self.pending.deadline()
+        alerts = None if self._alerting is None else self._alerting.deadline()
+        return min((due for due in (self.pending.deadline(), alerts) if due is not None), default=None)
 
     # --- commands
 
@@ -227,7 +243,7 @@ class Predicting:
     def _apply(
         self, records: Sequence[Record], decided: Mapping[int, Refusal], memos: Iterator[bytes] | None
     ) -> Taken:
-        taken = Taken([], {}, [])
+        taken = Taken([], {}, [], bytearray())
         run = self._run(memos)
         for i, record in enumerate(records):
             refusal = decided.get(i)
@@ -274,6 +290,7 @@ class Predicting:
             raise BadRecord(f"Object missing required field `{'text' if self._reads_text else 'features'}`")
         ts = record.timestamp if event.ts is None else self._time(event.ts, record)
         label = None if event.label is UNSET or event.label is None else self._read_label(event.label)
+        subject = None if self._alerting is None else self._alerting.subject(event)
         row = run.steps.row(given, event.groups)
         self._advance(ts, taken)  # nothing is refused as a whole from here on
         seen = run.predict(row, event, record, ts)
@@ -286,6 +303,8 @@ class Predicting:
         entry = Remembered(record.value, seen, self.now, self.now + self.settings.bounds.max_age)
         if isinstance(seen, int):
             run.filling.append(entry)
+        if subject is not None:
+            run.posts.append(Post(subject, event.id, record, seen, self.now, self.now))
         for shadow in run.shadows:
             shadow.row(row, given, event.groups)
             shadow.event(row, entry)
@@ -294,7 +313,7 @@ class Predicting:
             label = self._read_label(codec.decode_label(record.value).label)
         refusal = None
         if label is not None:
-            refusal = self._learn(run, record, event.id, entry, row, label, decided, taken)
+            refusal = self._learn(run, record, event, entry, row, label, decided, taken)
         if label is None or refusal is not None:
             self.counts["expired_events"] += self.pending.wait(event.id, entry)
         return refusal
@@ -333,13 +352,13 @@ class Predicting:
         row = run.steps.row(given, then.groups)
         for shadow in run.shadows:
             shadow.row(row, given, then.groups)
-        return self._learn(run, record, event, entry, row, label, decided, taken)
+        return self._learn(run, record, then, entry, row, label, decided, taken)
 
     def _learn(
         self,
         run: _Run,
         record: Record,
-        event: str,
+        event: codec.Event,
         entry: Remembered,
         row: int,
         label: Label,
@@ -366,10 +385,13 @@ class Predicting:
             self.counts["late_labels"] += entry.expired
             self.delay.add(self.now - entry.at)
             run.judged.append((entry.memo, label))
+        if self._alerting is not None and (subject := self._alerting.subject(event)) is not None:
+            post = Post(subject, event.id, record, entry.memo, entry.at, self.now, label, entry.label)
+            run.posts.append(post)
         beside = entry.beside
         for shadow in run.shadows:
             beside = shadow.learn(row, beside, label)
-        self.pending.close(event, entry, label, beside)
+        self.pending.close(event.id, entry, label, beside)
         return None
 
     # --- pieces
@@ -416,6 +438,11 @@ class Predicting:
             shadow.execute()
         taken.memos.extend(memos)
         taken.outputs.extend(self._answers.write(run.predicted, predictions, self.learner.classes))
+        if self._alerting is not None:
+            alerts, turns = self._alerting.take(run.posts, memos, self._turns, self.learner)
+            self._alerting.advance(self.now)
+            taken.outputs.extend(alerts)
+            taken.turns.extend(turns)
 
     def _judge(
         self, judged: Sequence[tuple[int | bytes, Label]], predictions: Predictions, memos: Sequence[bytes]
@@ -446,6 +473,7 @@ class Predicting:
             quality=QualityView(labels, total, fading, self.drifts),
             groups=self.learner.groups_view() if isinstance(self.learner, KeepsGroups) else None,
             shadows=self.shadows.view(),
+            alerts=None if self._alerting is None else self._alerting.show(),
         )
 
     def freeze(self) -> Callable[[], State]:
@@ -464,8 +492,11 @@ class Predicting:
             "delay": self.delay.document(),
             "drifts": self.drifts,
         }
-        pending = self.pending.freeze()
-        return lambda: merge({**parts, "pending": pending(), "stage": State({}, document)})
+        later = {"pending": self.pending.freeze()}
+        if self._alerting is not None:
+            later["alerting"] = self._alerting.freeze()
+        stage = State({}, document)
+        return lambda: merge({**parts, "stage": stage, **{name: thaw() for name, thaw in later.items()}})
 
     def restore(self, state: State) -> None:
         parts = split(state)
@@ -478,6 +509,8 @@ class Predicting:
         self.pending.restore(parts["pending"], keys)
         if self.drift is not None:
             self.drift.restore(parts["drift"])
+        if self._alerting is not None and "alerting" in parts:
+            self._alerting.restore(parts["alerting"])
         self.now, self.drifts = document["now"], document["drifts"]
         self._look = 0
         self.counts = dict.fromkeys(COUNTS, 0) | document["counts"]

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from streamd.stages import alerting
 from streamd.stages.pending import Bounds
 
 
@@ -22,3 +23,4 @@ class Settings(Struct, frozen=True):
     drift_reset: bool
     record_bytes: int
     ahead: int  # milliseconds
+    early: alerting.Settings | None = None

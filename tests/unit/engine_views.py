@@ -2,6 +2,7 @@
 
 from streamd.stages import matching, predicting
 from streamd.views import (
+    AlertsView,
     DeclarationView,
     DelayView,
     EngineView,
@@ -82,6 +83,7 @@ SHARD = ShardView(
     delay=DelayView((1.0, 10.0), (5, 4, 3), 99.5),
     quality=QualityView(12, {"accuracy": 0.75, "log_loss": 0.5}, {"accuracy": 0.8, "log_loss": 0.4}, 2),
     groups=GROUPS,
+    alerts=AlertsView(5, 40, 3, 1, 2),
     snapshot=SnapshotView(40, 12_345, 1_700_000_100.0, 0.002, 0.05),
     commands={"rollback": 2},
     matching=MatchingView(
