@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 from streamd.config import Config, MatchPipeline
 from streamd.errors import ConfigError
-from streamd.matching.pool import Limits, Pool
+from streamd.matching.arrivals import Limits
+from streamd.matching.pool import Pool
 from streamd.matching.probabilities import Source
 from streamd.matching.rules import Promise, Rule, promise
 from streamd.matching.warm_up import warm_up as exercise
 from streamd.ports import Log
-from streamd.stages.matching import Matching, Settings
+from streamd.stages.match_settings import Settings
+from streamd.stages.matching import Matching
 
 RANGES = ((1.0, "one unit of capacity"), (2.0, "two units or more"), (20.0, "twenty units or more"))
 

@@ -9,8 +9,8 @@ from rich.table import Table
 from streamd.cli.options import console
 from streamd.errors import BadRecord, StreamdError
 from streamd.matching import replay as replaying
+from streamd.matching.arrivals import Edge
 from streamd.matching.instance import Instance, instance
-from streamd.matching.pool import Edge
 from streamd.matching.replay import Report, Score
 from streamd.matching.rules import Rule
 

@@ -1,4 +1,4 @@
-"""Online matching, compiled: choose a resource for an arrival, book the attempt, settle its outcome, simulate.
+"""Online matching, compiled: choose a resource for an arrival, book the attempt, settle its outcome.
 
 All functions are plain loops over arrays in a fixed order, without `fastmath`. Arguments that recur:
 
@@ -20,10 +20,9 @@ import math
 import numpy as np
 from numba import njit
 
-from streamd.kernels.matching_ids import draw, key, mix, precedes
+from streamd.kernels.matching_balance import PERTURBED, RANK, balance
+from streamd.kernels.matching_ids import draw, key, precedes
 
-# balance functions
-ONE, LEAST, RANK, PERTURBED, EXP, SC, POINTS, SERIES, LINES = 0, 1, 2, 3, 4, 5, 6, 7, 8
 # scores: (weight p) k, or k alone, or a draw
 PRODUCT, ORDINAL, DRAW = 0, 1, 2
 # loads: the sum of p, of -ln(1 - p), or what is known (units used and expected of the open attempts)
@@ -65,78 +64,6 @@ RESOURCE = np.dtype(
         ("present", np.uint8),
     ]
 )
-
-
-@njit(cache=True, error_model="numpy", inline="always")
-def balance(curves, points, c, load, capacity, rank):  # type: ignore[no-untyped-def]
-    """k of one resource: its curve, load, capacity and rank."""
-    kind, unit = curves[c, 0], curves[c, 4]
-    k = 1.0
-    if kind == RANK:
-        k = -rank
-    elif kind == PERTURBED:
-        k = 1.0 - math.exp(rank - 1.0)
-    elif kind != ONE:
-        x = load / (capacity / unit) if unit > 0.0 else load / capacity if capacity > 0.0 else math.inf
-        if kind == LEAST:
-            k = -x
-        elif kind == EXP:
-            k = max(0.0, 1.0 - math.exp(x - 1.0))
-        elif kind == SC:
-            k = _sc(x)
-        else:
-            k = _tabled(kind, curves, points, c, x)
-    return k
-
-
-@njit(cache=True, error_model="numpy")
-def _tabled(kind, curves, points, c, x):  # type: ignore[no-untyped-def]
-    first, size, step, tail = int(curves[c, 1]), int(curves[c, 2]), curves[c, 3], curves[c, 5]
-    if kind == SERIES and x >= step * (size - 1.0):
-        return _series(1.0 + x)
-    if kind == LINES:
-        return _line(points[first : first + size], step, tail, x)
-    return _hermite(points[first : first + size], step, tail, x)
-
-
-@njit(cache=True, error_model="numpy")
-def _sc(x):  # type: ignore[no-untyped-def]
-    z = math.exp(-x / 2.0)
-    if z < 1e-3:
-        return z / 2.0 + z * z / 12.0 + z * z * z / 48.0
-    return 2.0 + 2.0 * ((2.0 - z) / z) * math.log(1.0 - z / 2.0)
-
-
-@njit(cache=True, error_model="numpy")
-def _series(y):  # type: ignore[no-untyped-def]
-    """e^y E1(y) for large y: 1/y - 1/y^2 + 2/y^3 - ..."""
-    total, part = 0.0, 1.0 / y
-    for i in range(1, 20):
-        total += part
-        part *= -i / y
-    return total
-
-
-@njit(cache=True, error_model="numpy")
-def _line(points, step, tail, x):  # type: ignore[no-untyped-def]
-    last = points.shape[0] - 1
-    if x >= last * step:
-        return points[last, 0] * math.exp(-tail * (x - last * step))
-    i = int(x / step)
-    t = x / step - i
-    return points[i, 0] + t * (points[i + 1, 0] - points[i, 0])
-
-
-@njit(cache=True, error_model="numpy")
-def _hermite(points, step, tail, x):  # type: ignore[no-untyped-def]
-    last = points.shape[0] - 1
-    if x >= last * step:
-        return points[last, 0] * math.exp(-tail * (x - last * step))
-    i = int(x / step)
-    t = x / step - i
-    a, b = points[i, 0], points[i + 1, 0]
-    da, db = step * points[i, 1], step * points[i + 1, 1]
-    return a + t * (da + t * (3.0 * (b - a) - 2.0 * da - db + t * (2.0 * (a - b) + da + db)))
 
 
 @njit(cache=True, error_model="numpy")
@@ -189,7 +116,7 @@ def _k(u, r, capacity, used, load, curves, points, arena, start, length, ranks, 
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params):  # type: ignore[no-untyped-def]
+def renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params):  # type: ignore[no-untyped-def]
     """Bring the cache of one resource up to date."""
     r = table[u]
     hot[u, 1] = _k(u, r, r.capacity, r.used, r.load, curves, points, arena, start, length, ranks, modes)
@@ -205,14 +132,14 @@ def _renew(u, hot, table, curves, points, arena, start, length, ranks, modes, pa
 def refresh(u, state):  # type: ignore[no-untyped-def]
     """Bring the cache of one resource up to date."""
     hot, table, _terms, curves, points, _s, _g, _groups, arena, start, length, ranks, modes, params = state
-    _renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params)
+    renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params)
 
 
 @njit(cache=True, error_model="numpy")
 def refresh_all(state):  # type: ignore[no-untyped-def]
     hot, table, _terms, curves, points, _s, _g, _groups, arena, start, length, ranks, modes, params = state
     for u in range(hot.shape[0]):
-        _renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params)
+        renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params)
 
 
 @njit(cache=True, error_model="numpy")
@@ -352,7 +279,7 @@ def _rise(i, s, slots, p, arena, start, length, best, score):  # type: ignore[no
     while j > 0 and (
         best[j - 1] < 0
         or s > score[j - 1]
-        or (s == score[j - 1] and _before(i, best[j - 1], slots, p, arena, start, length))
+        or (s == score[j - 1] and before(i, best[j - 1], slots, p, arena, start, length))
     ):
         j -= 1
     for m in range(best.size - 1, j, -1):
@@ -362,7 +289,7 @@ def _rise(i, s, slots, p, arena, start, length, best, score):  # type: ignore[no
 
 
 @njit(cache=True, error_model="numpy")
-def _before(i, j, slots, p, arena, start, length):  # type: ignore[no-untyped-def]
+def before(i, j, slots, p, arena, start, length):  # type: ignore[no-untyped-def]
     if slots[i] == slots[j]:
         return p[i] > p[j]
     return precedes(arena, start, length, slots[i], slots[j])
@@ -394,7 +321,7 @@ def catch_up(u, now, state):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _charge(u, p, amount, table, modes):  # type: ignore[no-untyped-def]
+def charge(u, p, amount, table, modes):  # type: ignore[no-untyped-def]
     """An attempt begins: load, holds, and its units where attempts take them."""
     if modes[PER_ATTEMPT] != 0:
         table[u].load += amount
@@ -409,7 +336,7 @@ def _charge(u, p, amount, table, modes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _release(u, p, amount, success, judged, table, modes):  # type: ignore[no-untyped-def]
+def release(u, p, amount, success, judged, table, modes):  # type: ignore[no-untyped-def]
     """An attempt ends: its holds, its units if it succeeded."""
     table[u].open -= 1
     table[u].open_load -= p * amount
@@ -430,7 +357,7 @@ def book(u, p, amount, now, state):  # type: ignore[no-untyped-def]
     """An attempt on u begins. p: the probability its load is charged with."""
     table, terms, set_start, set_group, groups = state[1], state[2], state[5], state[6], state[7]
     catch_up(u, now, state)
-    _charge(u, p, amount, table, state[12])
+    charge(u, p, amount, table, state[12])
     r = table[u]
     if terms[r.terms, BURST] > 0.0:
         table[u].rated_until = max(r.rated_until, now) + terms[r.terms, INTERVAL]
@@ -446,7 +373,7 @@ def book(u, p, amount, now, state):  # type: ignore[no-untyped-def]
 def settle(u, p, amount, success, judged, now, state):  # type: ignore[no-untyped-def]
     """An open attempt ends. judged: whether the calibration counts it (it does not count a skipped answer)."""
     catch_up(u, now, state)
-    _release(u, p, amount, success, judged, state[1], state[12])
+    release(u, p, amount, success, judged, state[1], state[12])
     refresh(u, state)
 
 
@@ -460,96 +387,3 @@ def deliver_late(u, amount, corrected, now, state):  # type: ignore[no-untyped-d
     if corrected:
         table[u].succeeded += 1
     refresh(u, state)
-
-
-@njit(cache=True, error_model="numpy")
-def _scan(slots, p, first, last, hot, arena, start, length, ordinal, least):  # type: ignore[no-untyped-def]
-    """The best of the edges first:last, as `choose` does where none is SLOW, nothing needed or drawn; or -1."""
-    best, top = -1, -np.inf
-    for i in range(first, last):
-        u = slots[i]
-        w = hot[u, 0]
-        if w == CLOSED:
-            continue
-        s = hot[u, 1] if ordinal else w * p[i] * hot[u, 1]
-        if s < least or s < top:
-            continue
-        if s > top or best < 0 or _before(i, best, slots, p, arena, start, length):
-            best, top = i, s
-    return best
-
-
-@njit(cache=True, error_model="numpy")
-def _run(starts, slots, p, coins, delay, row, won, tried, s):  # type: ignore[no-untyped-def]
-    """One run of `simulate`; row: (T,) of chosen, won: (n,) of successes."""
-    (
-        hot,
-        table,
-        _terms,
-        curves,
-        points,
-        _set_start,
-        _set_group,
-        _groups,
-        arena,
-        start,
-        length,
-        ranks,
-        modes,
-        params,
-    ) = s
-    least, ordinal, drawn = params[MIN_SCORE], modes[SCORE] == ORDINAL, modes[SCORE] == DRAW
-    if modes[DECLINES] != 0:
-        least = max(least, 5e-324)
-    best, score, nothing, barred = np.empty(1, np.int64), np.empty(1), np.empty(0), np.empty(0, np.int64)
-    for t in range(row.size):
-        past = t - 1 - delay
-        if past >= 0 and row[past] >= 0:
-            u = row[past]
-            _release(u, tried[past], 1.0, coins[past] < tried[past], True, table, modes)
-            _renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params)
-        a, b = starts[t], starts[t + 1]
-        if drawn:
-            choose(slots[a:b], p[a:b], nothing, barred, np.uint64(0), 0, mix(np.uint64(t)), s, best, score)
-            i = a + best[0] if best[0] >= 0 else -1
-        else:
-            i = _scan(slots, p, a, b, hot, arena, start, length, ordinal, least)
-        row[t] = -1
-        if i >= 0:
-            u = slots[i]
-            row[t] = u
-            tried[t] = p[i]
-            won[u] += 1 if coins[t] < p[i] else 0
-            _charge(u, p[i], 1.0, table, modes)
-            _renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params)
-
-
-@njit(cache=True, error_model="numpy")
-def follow(starts, slots, p, coins, chosen, won, state):  # type: ignore[no-untyped-def]
-    """One run from where `state` is, outcomes known at once: as `simulate` with one row of coins."""
-    _run(starts, slots, p, coins, 0, chosen, won, np.empty(starts.size - 1), state)
-
-
-@njit(cache=True, error_model="numpy")
-def simulate(starts, slots, p, coins, drawn, delay, fresh, state, chosen, successes, loads):  # type: ignore[no-untyped-def]
-    """Runs over one recorded stream of T arrivals with given coins: decisions, successes and loads.
-
-    starts: (T + 1,), slots, p: (edges,), the edges of arrival t at starts[t]:starts[t + 1]; coins: (R, T), the
-    attempt of arrival t succeeds if its coin is below p; drawn: (R, n, units) ranks, or (0, 0, 0).
-    delay: the outcome of arrival t is applied just before the decision on arrival t + 1 + delay.
-    fresh: (n,) RESOURCE, the resources at the start; `state`'s own table is
-    scratch. They have no terms, no groups and no money; the daemon's are chosen by `choose`, to the same effect.
-    chosen: (R, T) int32, resource or -1; successes: (R, n) int64, zeros before; loads: (R, n): written.
-    """
-    hot, table, terms, curves, points, set_start, set_group, groups = state[:8]
-    arena, start, length, ranks, modes, params = state[8:]
-    tried = np.empty(starts.size - 1)
-    for r in range(coins.shape[0]):
-        table[:] = fresh
-        given = drawn[r] if drawn.shape[0] > 0 else ranks
-        sets = (set_start, set_group, groups)
-        s = (hot, table, terms, curves, points, *sets, arena, start, length, given, modes, params)
-        refresh_all(s)
-        _run(starts, slots, p, coins[r], delay, chosen[r], successes[r], tried, s)
-        for u in range(table.size):
-            loads[r, u] = table[u].load

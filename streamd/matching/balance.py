@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from scipy.special import exp1, gammaincc, gammaln
 
 from streamd.errors import ConfigError
-from streamd.kernels import matching as kernel
+from streamd.kernels import matching_balance as kernel
 from streamd.matching import tables
 
 Floats = NDArray[np.float64]
@@ -50,7 +50,7 @@ GU_END = 64.0  # beyond, the kernel takes the asymptotic series
 class Curve(NamedTuple):
     """One balance function as the kernel takes it.
 
-    kind: see `streamd.kernels.matching`; step: between points; unit: the capacity it was made for, 0 for a
+    kind: see `streamd.kernels.matching_balance`; step: between points; unit: the capacity it was made for, 0 for a
     function of load per unit of capacity; tail: the rate of its exponential fall beyond the points.
     points: (n, 2) value and derivative, or nothing.
     """

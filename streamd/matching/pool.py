@@ -5,6 +5,7 @@
     pool.settle(outcome, now)                 # success, failure, skip; late, repeated, contradicting
     pool.advance(now)                         # event time: attempts over their time end as failures
 
+>>> from streamd.matching.arrivals import Arrival, Edge, Outcome
 >>> from streamd.matching.resources import Offer
 >>> pool = Pool(Rule())
 >>> for name in ("ann", "ben"):
@@ -25,17 +26,17 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamd.errors import BadRecord, ConfigError
 from streamd.kernels import matching as kernel
-from streamd.kernels import matching_ids as ids
+from streamd.matching.arrivals import NO_EDGES, Arrival, Edge, Edges, Limits, Outcome, numbers
 from streamd.matching.attempts import Attempt, Attempts, Decision, Status
-from streamd.matching.probabilities import Chances, Codes, Priced, Source
+from streamd.matching.choosing import Chooser
+from streamd.matching.probabilities import Chances, Source
 from streamd.matching.resources import Offer, Resources
 from streamd.matching.rules import Rule
 from streamd.matching.segments import Segments
@@ -60,72 +61,6 @@ COUNTS = {
     "surplus": "successes beyond their resource's capacity",
     "unknown_edges": "edges to resources the pool does not know",
 }
-
-
-class Edge(Struct, frozen=True, array_like=True, gc=False):
-    """[resource, p?, bid?]: p needed unless it is learned; bid: of money pools, else the resource's weight."""
-
-    resource: str
-    p: float | None = None
-    bid: float | None = None
-
-
-class Arrival(Struct, frozen=True):
-    """Who asks for a match. Exactly one of edges, segment, or neither: then every resource of the pool is an edge.
-
-    kind, features: what learned probabilities depend on; needs: what the resource must offer; exclude: resources
-    not to be taken; distinct: arrivals with the same value get different resources; deadline: milliseconds.
-    """
-
-    id: str
-    attempt: int = 1
-    edges: Sequence[Edge] | None = None
-    segment: str | None = None
-    features: Mapping[str, Any] | None = None
-    kind: str | None = None
-    needs: Sequence[str] = ()
-    exclude: Sequence[str] = ()
-    distinct: str | None = None
-    deadline: int | None = None
-
-
-class Outcome(Struct, frozen=True):
-    """What became of an attempt. id: the match's or the arrival's; resource: if given, must be the attempt's."""
-
-    id: str
-    success: bool
-    resource: str | None = None
-    skip: bool = False
-
-
-class Limits(Struct, frozen=True):
-    """Bounds of a pool. Attempts open, answers and distinct keys remembered, edges of one arrival, segments."""
-
-    resources: int = 10_000_000
-    open: int = 1_000_000
-    remember: int = 100_000
-    edges: int = 10_000
-    segments: int = 10_000
-    segment_edges: int = 10_000_000
-
-
-class Edges(NamedTuple):
-    """The edges of an arrival by slot (-1: unknown), with bids as the kernel takes them."""
-
-    slots: NDArray[np.int64]
-    p: NDArray[np.float64]
-    bids: NDArray[np.float64]
-
-
-REASONS = (
-    (kernel.LOW, "every score is below the floor"),
-    (kernel.PACED, "every rate is used up"),
-    (kernel.SPENT, "no resource has room"),
-    (kernel.UNFIT, "no resource is eligible"),
-    (kernel.GONE, "every resource has left"),
-    (kernel.UNKNOWN, "no resource is known"),
-)
-NO_EDGES = Edges(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
 
 
 class Pool:
@@ -165,9 +100,7 @@ class Pool:
         self.reasons: dict[str, int] = {}  # why arrivals were left unmatched -> how many
         self.expected, self.succeeded = 0.0, 0  # successes of the settled attempts: by their p, and in truth
         self._taken: dict[str, tuple[str, ...]] = {}  # distinct key -> resources that were given
-        self._even = Rule(kind="random", seed=rule.seed).modes()
-        self._best = np.empty(kernel.TOP, np.int64)
-        self._score = np.empty(kernel.TOP)
+        self._chooser = Chooser(rule, self.source, self.resources, self.chances)
 
     # --- resources
 
@@ -182,7 +115,7 @@ class Pool:
 
     def put_segment(self, name: str, edges: Sequence[Edge]) -> None:
         """Keep an edge set under a name, or replace it. Raises BadRecord and changes no segment."""
-        p, bids = self._numbers(edges)
+        p, bids = numbers(edges, self.source.kind == "event", self.rule.money)
         self.segments.put(name, [edge.resource for edge in edges], p, bids)
         self._clean()
 
@@ -216,7 +149,7 @@ class Pool:
             return Decision(None, "the deadline has passed")
         if len(self.attempts.open) >= self.limits.open:
             return Decision(None, "too many attempts are open")
-        return self._choose(arrival, edges, now)
+        return self._chooser.choose(arrival, edges, self._barred(arrival), now, self.timeout)
 
     def apply(self, arrival: Arrival, decision: Decision, now: int, edges: "Edges | str | None" = None) -> bool:
         """Make a decision true. Returns whether it is new; an (arrival, attempt) has one decision only."""
@@ -326,7 +259,7 @@ class Pool:
         if arrival.edges is not None:
             if len(arrival.edges) > self.limits.edges:
                 raise BadRecord(f"edges: {len(arrival.edges)}, at most {self.limits.edges}")
-            p, bids = self._numbers(arrival.edges)
+            p, bids = numbers(arrival.edges, self.source.kind == "event", self.rule.money)
             edges = Edges(self.resources.names.find([edge.resource for edge in arrival.edges]), p, bids)
         elif arrival.segment is not None:
             kept = self.segments.kept.get(arrival.segment)
@@ -341,78 +274,6 @@ class Pool:
                 return "the pool has too many resources for an arrival without edges"
             edges = Edges(slots, np.zeros(len(slots)), NO_EDGES.bids)
         return edges if len(edges.slots) else "there are no edges"
-
-    def _numbers(self, edges: Sequence[Edge]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(p, bids) of edges. Raises BadRecord."""
-        given = [edge.p for edge in edges]
-        if self.source.kind == "event":
-            if None in given:
-                raise BadRecord("edges: an edge has no p")
-            p = np.array(given, np.float64)
-            if not ((p >= 0.0) & (p <= 1.0)).all():
-                raise BadRecord("edges: p must be within 0 and 1")
-        else:
-            p = np.zeros(len(given))
-        if not self.rule.money:
-            return p, NO_EDGES.bids
-        bids = np.array([np.nan if edge.bid is None else edge.bid for edge in edges])
-        if (bids <= 0.0).any() or (bids > 1e12).any():
-            raise BadRecord("edges: a bid must be above 0")
-        return p, bids
-
-    def _choose(self, arrival: Arrival, edges: Edges, now: int) -> Decision:
-        chance = self._chance(arrival)
-        codes: Codes = self.chances.codes(arrival.features)
-        priced = self.chances.price(edges.slots, edges.p, arrival.kind, codes, now, chance)
-        needs = self.resources.needs(arrival.needs) if arrival.needs else np.uint64(0)
-        barred = self._barred(arrival)
-        state = self.resources.state
-        if self.source.explore == "epsilon" and ids.draw(chance, 1) < self.source.epsilon:
-            state = (*state[:12], self._even, state[13])
-        best, score = self._best, self._score
-        kernel.choose(edges.slots, priced.q, edges.bids, barred, needs, now, chance, state, best, score)
-        if best[0] < 0:
-            return Decision(None, self._why_not(edges, priced, barred, needs, now))
-        return self._told(edges, priced, now, arrival)
-
-    def _told(self, edges: Edges, priced: Priced, now: int, arrival: Arrival) -> Decision:
-        """The decision for what the kernel found."""
-        found = [i for i in self._best.tolist() if i >= 0]
-        listed = arrival.edges
-        if listed is not None:
-            names = [listed[i].resource for i in found]
-        else:
-            names = [self.resources.names.name(int(edges.slots[i])) for i in found]
-        slot, p = int(edges.slots[found[0]]), float(priced.p[found[0]])
-        k, load = kernel.look(slot, now, self.resources.state)
-        until = now + self.timeout
-        units = 1.0
-        if self.rule.money:
-            bid = float(edges.bids[found[0]]) if edges.bids.size else np.nan
-            units = bid if bid == bid else float(self.resources.table[slot]["weight"])
-        return Decision(
-            names[0],
-            p=p,
-            score=float(self._score[0]),
-            k=k,
-            load=load,
-            units=units,
-            open_until=until if arrival.deadline is None else min(until, arrival.deadline),
-            best=tuple(zip(names, self._score.tolist(), strict=False)),
-        )
-
-    def _why_not(self, edges: Edges, priced: Priced, barred: NDArray[np.int64], needs: np.uint64, now: int) -> str:
-        """The nearest miss of all edges."""
-        counts = np.zeros(kernel.LOW + 1, np.int64)
-        kernel.explain(edges.slots, priced.q, edges.bids, barred, needs, now, self.resources.state, counts)
-        return next(reason for code, reason in REASONS if counts[code])
-
-    def _chance(self, arrival: Arrival) -> np.uint64:
-        """A hash of (seed, arrival, attempt), if anything is drawn."""
-        if not (self.chances.draws or self.rule.kind == "random" or self.source.explore == "epsilon"):
-            return np.uint64(0)
-        raw = np.frombuffer(f"{arrival.id}/{arrival.attempt}".encode(), np.uint8)
-        return np.uint64(ids.key(raw, 0, len(raw), self.rule.seed))
 
     def _barred(self, arrival: Arrival) -> NDArray[np.int64]:
         """Slots an arrival must not get."""

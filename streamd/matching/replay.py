@@ -14,7 +14,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from streamd.kernels import matching as kernel
+from streamd.kernels import matching_simulation as kernel
 from streamd.matching import bounds
 from streamd.matching.instance import Floats, Instance
 from streamd.matching.resources import Offer, Resources

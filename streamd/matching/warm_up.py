@@ -1,6 +1,7 @@
 """A small pool, used once in every way, so that the compiled kernels are there before the first arrival."""
 
-from streamd.matching.pool import Arrival, Edge, Outcome, Pool
+from streamd.matching.arrivals import Arrival, Edge, Outcome
+from streamd.matching.pool import Pool
 from streamd.matching.probabilities import Source
 from streamd.matching.resources import Offer
 from streamd.matching.rules import Rule

@@ -12,26 +12,28 @@ applies; `replay` applies the decisions of the journal and never decides.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET
 
 from streamd import records as codec
 from streamd.commanded import Apply
 from streamd.errors import BadRecord, NotFound, Refused, StateError
 from streamd.journal import Refusal
+from streamd.matching.arrivals import Arrival, Outcome
 from streamd.matching.attempts import Attempt, Decision
 from streamd.matching.pool import COUNTS as POOL_COUNTS
-from streamd.matching.pool import Arrival, Edge, Late, Limits, Outcome, Pool
-from streamd.matching.probabilities import Source
-from streamd.matching.resources import DEVIATIONS, Offer, Rate, Refill
-from streamd.matching.rules import Rule
+from streamd.matching.pool import Pool
+from streamd.matching.resources import Offer
 from streamd.ports import Output, Record, murmur2
 from streamd.questions import Question
 from streamd.snapshot import State, merge, split
-from streamd.views import DelayView, MatchingView, PoolView, QualityView, TaskView
+from streamd.stages.match_records import NO_REPLY, ArrivalRecord, Match, OutcomeRecord, ResourceRecord, Told, asked
+from streamd.stages.match_settings import Settings
+from streamd.stages.match_view import shown
+from streamd.views import DelayView, MatchingView, QualityView, TaskView
 
 COUNTS = {
     **POOL_COUNTS,
@@ -42,102 +44,6 @@ COUNTS = {
     "ticks": "moments at which event time moved on without a record",
 }
 NEVER = 1 << 62
-NO_REPLY = msgspec.Raw()
-
-
-class Settings(Struct, frozen=True):
-    """What the configuration says of a matching pipeline, as this stage needs it.
-
-    attempts: how often an arrival may be tried in all; after a time-out it is written to `arrivals` again without
-    who failed. partitions: of the inputs, to refuse a pool on a partition that is not its own; 0: not checked.
-    """
-
-    arrivals: str
-    resources: str
-    outcomes: str
-    matches: str
-    dead_letters: str
-    model: str
-    rule: Rule = Rule()
-    source: Source = Source()
-    timeout: int = 86_400_000
-    late: Late = "accept"
-    shares: Mapping[str, float] = {}
-    limits: Limits = Limits()
-    pools: int = 1000
-    attempts: int = 1
-    partitions: int = 0
-    record_bytes: int = 1 << 20
-    ahead: int = 300_000
-
-
-class ArrivalRecord(Struct, frozen=True):
-    """As DESIGN section 8 has it; a query is one, and asks for another resource than its event's other queries."""
-
-    id: codec.Id
-    pool: codec.Id
-    ts: int | str | None = None
-    deadline: int | str | None = None
-    attempt: int = 1
-    exclude: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-    distinct: str | None = None
-    edges: list[Edge] | None = None
-    segment: str | None = None
-    features: dict[str, codec.Scalar] | None = None
-    kind: str | None = None
-    event: str | None = None
-    reply: msgspec.Raw = NO_REPLY
-
-
-class ResourceRecord(Struct, frozen=True):
-    """A resource, or with `edges` a segment."""
-
-    id: codec.Id
-    pool: codec.Id
-    op: Literal["put", "leave"] = "put"
-    capacity: float | None = None
-    weight: float = 1.0
-    cost: float = 1.0
-    concurrent: int = 0
-    groups: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-    refill: Refill | None = None
-    pace: str = "asap"
-    rate: Rate | None = None
-    edges: list[Edge] | None = None
-    ts: int | str | None = None
-
-
-class OutcomeRecord(Struct, frozen=True):
-    id: codec.Id
-    pool: codec.Id
-    success: bool
-    resource: str | None = None
-    reason: str = "label"
-    ts: int | str | None = None
-
-
-class Match(Struct, frozen=True, omit_defaults=True):
-    """The answer. best: up to three of [resource, score]; query: the arrival as it came, if it names a `reply`."""
-
-    id: str
-    arrival: str
-    pool: str
-    resource: str | UnsetType = UNSET
-    unmatched: str | UnsetType = UNSET
-    p: float = 0.0
-    score: float = 0.0
-    k: float = 0.0
-    load: float = 0.0
-    open_until: int = 0
-    best: tuple[tuple[str, float], ...] = ()
-    model: str = ""
-    ts: int = 0
-    query: msgspec.Raw | UnsetType = UNSET
-
-
-Told = ArrivalRecord | ResourceRecord | OutcomeRecord
 
 _arrival = msgspec.json.Decoder(ArrivalRecord)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -220,7 +126,7 @@ class Matching:
         pool = self.pools.get(told.pool)
         if pool is None:
             raise BadRecord("pool: not known here")
-        arrival = _asked(told)
+        arrival = asked(told)
         return codec.encode(self._match(told, arrival, pool.decide(arrival, self.now), question.body))
 
     # --- one batch
@@ -310,7 +216,7 @@ class Matching:
     def _arrive(
         self, pool: Pool, told: ArrivalRecord, record: Record, memos: Iterator[bytes] | None, taken: Taken
     ) -> None:
-        arrival = _asked(told)
+        arrival = asked(told)
         edges = pool.edges(arrival)
         if memos is None:
             decision = pool.decide(arrival, self.now, edges)
@@ -439,7 +345,7 @@ class Matching:
             classes=0,
             delay=DelayView((), (0,), 0.0),
             quality=QualityView(settled, total, {}, 0),
-            matching=MatchingView(tuple(_shown(name, pool) for name, pool in self.pools.items())),
+            matching=MatchingView(tuple(shown(name, pool) for name, pool in self.pools.items())),
         )
 
     def freeze(self) -> Callable[[], State]:
@@ -464,40 +370,3 @@ class Matching:
             self._pool(name).restore(parts[f"pool{i}"])
         self._offered = msgspec.msgpack.decode(stage.arrays["offered"].tobytes(), type=dict[str, dict[str, bytes]])
         self._next = self.deadline() or NEVER
-
-
-def _shown(name: str, pool: Pool) -> PoolView:
-    counts, expected = pool.counts, pool.expected
-    return PoolView(
-        name,
-        len(pool.resources),
-        len(pool.attempts.open),
-        counts["matched"],
-        dict(pool.reasons),
-        counts["successes"] + counts["failures"] + counts["timeouts"],
-        expected,
-        pool.succeeded,
-        pool.resources.off,
-        abs(pool.succeeded - expected) > DEVIATIONS * max(expected, 1.0) ** 0.5,
-        len(pool.segments.kept),
-        pool.resources.group_shares(),
-    )
-
-
-def _asked(told: ArrivalRecord) -> Arrival:
-    """An arrival as the pool takes it. Raises BadRecord."""
-    if told.attempt < 1:
-        raise BadRecord("attempt: must be 1 or more")
-    deadline = None if told.deadline is None else codec.milliseconds(told.deadline)
-    return Arrival(
-        told.id,
-        told.attempt,
-        told.edges,
-        told.segment,
-        told.features,
-        told.kind,
-        told.needs,
-        told.exclude,
-        told.event if told.distinct is None else told.distinct,
-        deadline,
-    )

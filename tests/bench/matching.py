@@ -15,12 +15,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from streamd.kernels import matching as kernel
-from streamd.matching.pool import Limits
+from streamd.kernels import matching_simulation as kernel
+from streamd.matching.arrivals import Limits
 from streamd.matching.resources import Offer, Resources
 from streamd.matching.rules import Rule
 from streamd.ports import Record
-from streamd.stages.matching import Matching, Settings
+from streamd.stages.match_settings import Settings
+from streamd.stages.matching import Matching
 from tests.bench import matching_reference as reference
 from tests.bench.rounds import Timed, Watch, console, interleaved, print_table, ratio, speed
 

@@ -7,7 +7,8 @@ import pytest
 
 from streamd import snapshot
 from streamd.errors import BadRecord, ConfigError
-from streamd.matching.pool import Arrival, Edge, Late, Limits, Outcome, Pool
+from streamd.matching.arrivals import Arrival, Edge, Limits, Outcome
+from streamd.matching.pool import Late, Pool
 from streamd.matching.probabilities import Source
 from streamd.matching.resources import Offer, Rate, Refill
 from streamd.matching.rules import Rule

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from streamd.matching import balance, bounds, replay
+from streamd.matching.arrivals import Arrival, Edge, Outcome
 from streamd.matching.instance import instance
-from streamd.matching.pool import Arrival, Edge, Outcome, Pool
+from streamd.matching.pool import Pool
 from streamd.matching.resources import Offer
 from streamd.matching.rules import Rule
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from streamd import snapshot
 from streamd.errors import BadRecord
+from streamd.matching.arrivals import Arrival, Edge, Limits, Outcome
 from streamd.matching.attempts import Decision
 from streamd.matching.balance import value
-from streamd.matching.pool import Arrival, Edge, Limits, Outcome, Pool
+from streamd.matching.pool import Pool
 from streamd.matching.probabilities import Source
 from streamd.matching.resources import Offer, Rate, Refill
 from streamd.matching.rules import Rule

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from streamd import snapshot
 from streamd.errors import StateError
-from streamd.matching.pool import Limits
+from streamd.matching.arrivals import Limits
 from streamd.matching.probabilities import Source
 from streamd.matching.rules import Rule
 from streamd.ports import Output, Record, murmur2
 from streamd.records import DEAD_LETTER_HEADER
-from streamd.stages.matching import Matching, Settings
+from streamd.stages.match_settings import Settings
+from streamd.stages.matching import Matching
 
 SETTINGS = Settings(
     "queries", "annotators", "outcomes", "assignments", "dead", "sb/1", timeout=100, ahead=1000, attempts=3
