@@ -21,6 +21,8 @@ from streamd.config_match import MatchLimits as MatchLimits
 from streamd.config_match import MatchPipeline as MatchPipeline
 from streamd.config_match import ProbabilityKeys as ProbabilityKeys
 from streamd.config_match import RuleKeys as RuleKeys
+from streamd.config_query import Query as Query
+from streamd.config_query import check as check_query
 from streamd.errors import ConfigError
 from streamd.keys import NAME, AnyPipeline, Keys, Positive, Topic
 from streamd.keys import Duration as Duration
@@ -258,9 +260,18 @@ class Pipeline(Keys, AnyPipeline, frozen=True):
     alerts: Annotated[Topic | None, Meta(description="of `early`; default: `<events>-alerts`")] = None
     echo: Annotated[tuple[str, ...], Meta(description="fields of the event repeated in its prediction")] = ()
     top: Annotated[int, Meta(ge=1, le=1000, description="how many classes `p` names, the likeliest first")] = 10
+    queries: Annotated[
+        Topic | None, Meta(description="where labels are asked for; needs `[pipeline.NAME.query]`")
+    ] = None
+    outcomes: Annotated[Topic | None, Meta(description="where what became of each answer is told")] = None
+    pool: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=512)] | None,
+        Meta(description="the annotators' pool: key of queries and outcomes"),
+    ] = None
     pending: Pending = Pending()
     quality: Quality = Quality()
     early: Early | None = None
+    query: Query | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -280,8 +291,10 @@ class Pipeline(Keys, AnyPipeline, frozen=True):
 
     @property
     def outputs(self) -> Mapping[str, str]:
-        alerts = {} if self.early is None else {"alerts": self.alerts_topic}
-        return {"predictions": self.predictions_topic, "dead letters": self.dead_letters_topic, **alerts}
+        found = {"predictions": self.predictions_topic, "dead letters": self.dead_letters_topic}
+        also = {"queries": self.queries, "outcomes": self.outcomes}
+        also["alerts"] = None if self.early is None else self.alerts_topic
+        return found | {name: topic for name, topic in also.items() if topic is not None}
 
     @property
     def kind(self) -> str:
@@ -439,6 +452,8 @@ def _check(config: Config) -> None:
         topics = [*pipeline.inputs, *pipeline.outputs.values()]
         if len(set(topics)) < len(topics):
             raise ConfigError(f"pipeline.{name}", "its topics must differ from each other")
+        if isinstance(pipeline, Pipeline):
+            check_query(f"pipeline.{name}", pipeline)
         if isinstance(pipeline, MatchPipeline) and sum(pipeline.shares.values()) > 1.0 + 1e-9:
             raise ConfigError(f"pipeline.{name}.shares", "all together at most 1")
     log = config.log

@@ -11,6 +11,7 @@ records are in it whole, so that replay needs neither the input topics nor their
     refused     {record: [whole, reason]}; `whole` false: only its label was refused
     memos       one byte string per prediction, in order
     turns       with alerts: a byte per post and label of a post, 1 where an alert began or ended
+    decisions   with a query stage: one byte string per prediction, empty where there was nothing to decide
 """
 
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ class Entry(msgspec.Struct, frozen=True):
     refused: dict[int, Refusal]
     memos: list[bytes]
     turns: bytes = b""
+    decisions: list[bytes] = []
 
     def records(self, partition: int) -> list[Record]:
         """The records in the order applied; a tick is a record of the topic ''."""
@@ -75,6 +77,7 @@ class EntryBuilder:
         self._refused: dict[int, Refusal] = {}
         self._memos: list[bytes] = []
         self._turns = bytearray()
+        self._decisions: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self._records)
@@ -89,13 +92,15 @@ class EntryBuilder:
         refused: dict[int, Refusal],
         memos: Sequence[bytes],
         turns: bytes | bytearray = b"",
+        decisions: Sequence[bytes] = (),
     ) -> None:
         """One batch: its records, the refusals by index in the batch, the memos of its predictions, the
-        turns of its alerts."""
+        turns of its alerts, the decisions of its query stage."""
         base = len(self._records)
         self._records.extend(records)
         self._memos.extend(memos)
         self._turns.extend(turns)
+        self._decisions.extend(decisions)
         for i, refusal in refused.items():
             self._refused[base + i] = refusal
 
@@ -114,6 +119,7 @@ class EntryBuilder:
             self._refused,
             self._memos,
             bytes(self._turns),
+            self._decisions,
         )
         packed: bytes = lz4.frame.compress(msgspec.msgpack.encode(entry))
         return packed

@@ -22,7 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from streamd import __version__, group_metrics, metrics_matching
+from streamd import __version__, group_metrics, metrics_matching, metrics_query
 from streamd.metric_rows import PIPELINE, SHARD, Row, Sample
 from streamd.views import (
     AlertsView,
@@ -105,6 +105,7 @@ TABLE: Mapping[str, Row] = {
     "streamd_forgotten_subjects": Row("counter", SHARD, "Subjects silent for too long, or for one too many."),
     **group_metrics.TABLE,
     **metrics_matching.TABLE,
+    **metrics_query.TABLE,
 }
 
 COUNTS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -261,6 +262,8 @@ def _shard(families: _Families, labels: tuple[str, ...], shard: ShardView) -> No
         families.add(_snapshot(labels, shard.snapshot))
     if shard.matching is not None:
         families.add(metrics_matching.samples(labels, shard.matching))
+    if shard.querying is not None:
+        families.add(metrics_query.samples(labels, shard.querying))
 
 
 def _counts(labels: tuple[str, ...], counts: Mapping[str, int]) -> Iterator[Sample]:

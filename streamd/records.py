@@ -39,12 +39,18 @@ class Event(Struct, frozen=True, gc=False):
 
 
 class Label(Struct, frozen=True, gc=False):
-    """The truth of an event, later, under its id. `skip`: the annotator passes; nothing is learned."""
+    """The truth of an event, later, under its id. `skip`: the annotator passes; nothing is learned.
+
+    query, annotator: whose request it answers, and who does; confidence: the weight with which it is learned.
+    """
 
     id: Id
     label: RawLabel | UnsetType = UNSET
     skip: bool = False
     ts: int | str | None = None
+    query: Annotated[str, Meta(max_length=600)] | None = None
+    annotator: Annotated[str, Meta(max_length=256)] = ""
+    confidence: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
 
 class Prediction(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -35,6 +35,10 @@ class Taken(Protocol):
     def turns(self) -> bytes | bytearray:
         """Of alerts, see `streamd.journal`."""
 
+    @property
+    def decisions(self) -> Sequence[bytes]:
+        """Of a query stage; empty without one."""
+
 
 class Task(Protocol):
     """The stages of one kind of pipeline, as a shard drives them."""
@@ -55,6 +59,7 @@ class Task(Protocol):
         refused: Mapping[int, Refusal],
         memos: Sequence[bytes],
         turns: bytes = b"",
+        decisions: Sequence[bytes] = (),
     ) -> None:
         """Apply a batch as it was decided."""
 
@@ -129,7 +134,7 @@ class Shard:
         """Apply records that follow this shard's positions. A tick is a record of the topic ''."""
         skips = self._commanded.skips
         taken = self.task.take(records, skips.among(records) if skips else {})
-        self._entry.add(records, taken.refused, taken.memos, taken.turns)
+        self._entry.add(records, taken.refused, taken.memos, taken.turns, taken.decisions)
         self._outputs.extend(taken.outputs)
         self._move(records)
 
@@ -192,7 +197,7 @@ class Shard:
         if len(records) == 1 and records[0].key is not None and not records[0].topic:
             self._replay_command(records[0], entry)
         else:
-            self.task.replay(records, entry.refused, entry.memos, entry.turns)
+            self.task.replay(records, entry.refused, entry.memos, entry.turns, entry.decisions)
         self._move(records)
         self.sequence = entry.sequence
 

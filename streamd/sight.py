@@ -211,6 +211,7 @@ class Sight:
             commands=dict(shard.commands),
             matching=shown.matching,
             shadows=shown.shadows,
+            querying=shown.querying,
         )
 
     def _alarms(self, partition: int, groups: GroupsView) -> None:

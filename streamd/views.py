@@ -184,6 +184,49 @@ class AlertsView(Struct, frozen=True):
     forgotten: int
 
 
+class EstimateView(Struct, frozen=True):
+    """Quality from the labels asked for: accuracy, or with task regress the mean absolute error; null: not known.
+
+    raw: over all of them, biased to what is hard; weighted: each by 1 / P(asked), as precise as `effective`
+    labels; holdout: of the random slice alone, with its standard error.
+    """
+
+    raw: float | None
+    weighted: float | None
+    effective: float | None
+    holdout: float | None
+    error: float | None
+    answers: int
+    drawn: int
+
+
+class AnnotatorView(Struct, frozen=True):
+    """Who answers. agreement: with the consensus. load: queries open. bad: clearly worse than the others."""
+
+    name: str
+    accuracy: float
+    agreement: float | None
+    seconds: float | None
+    cost: float
+    load: int
+    answers: int
+    skips: int
+    bad: bool
+
+
+class QueryingView(Struct, frozen=True):
+    """The label loop. counts: see `streamd.querying.asker.COUNTS`. level: labels in the budget's bucket, null for
+    a budget without one; share: labels per event that it allows."""
+
+    strategy: str
+    counts: Mapping[str, int]
+    pending: int
+    level: float | None
+    share: float
+    estimates: EstimateView
+    annotators: tuple[AnnotatorView, ...]
+
+
 class TaskView(Struct, frozen=True):
     """What the stages of a shard show. counts: see `streamd.stages.predicting.COUNTS`."""
 
@@ -198,6 +241,7 @@ class TaskView(Struct, frozen=True):
     matching: MatchingView | None = None
     shadows: ShadowsView | None = None
     alerts: AlertsView | None = None
+    querying: QueryingView | None = None
 
 
 class ShardView(Struct, frozen=True):
@@ -222,6 +266,7 @@ class ShardView(Struct, frozen=True):
     commands: Mapping[str, int] = {}  # of the operator, carried out
     matching: MatchingView | None = None
     shadows: ShadowsView | None = None
+    querying: QueryingView | None = None
 
 
 class LagView(Struct, frozen=True):

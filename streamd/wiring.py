@@ -18,7 +18,7 @@ from connectors.sqlite_log import SqliteLog, SqliteLogClient
 from connectors.sqlite_store import SqliteStore
 from connectors.sqlite_topics import Retention
 from streamd import config as configuration
-from streamd import kernels
+from streamd import kernels, wiring_query
 from streamd.at_rest import AtRest
 from streamd.config import Config, MatchPipeline, Pipeline
 from streamd.daemon import Daemon, Part
@@ -63,8 +63,12 @@ def check(config: Config) -> None:
         if isinstance(pipeline, MatchPipeline):
             _matching().settings(config, name, pipeline, model(pipeline))
         elif isinstance(pipeline, Pipeline):
-            learner(name, pipeline, _signing_key(config))
+            made = learner(name, pipeline, _signing_key(config))()
             shadows(name, pipeline, _signing_key(config))
+            if pipeline.query is not None:
+                wiring_query.build(name, pipeline, config.group, 0, 1)
+                if isinstance(made, Decides) and made.multilabel:
+                    raise ConfigError(f"pipeline.{name}.query", "needs a learner of one label per event")
 
 
 def model(pipeline: AnyPipeline) -> str:
@@ -150,7 +154,15 @@ def _task(config: Config, name: str, seat: Log | None) -> Callable[[int], Task]:
     key = _signing_key(config)
     described, fresh = settings(config, pipeline), learner(name, pipeline, key)
     unseen, own = shadows(name, pipeline, key), configuration.digest(pipeline.learner)
-    return lambda partition: Predicting(described, fresh, partition, key, unseen, own)
+
+    def stages(partition: int) -> Predicting:
+        asking = None
+        if pipeline.query is not None:
+            partitions = 1 if seat is None else seat.topics()[pipeline.events].partitions
+            asking = wiring_query.build(name, pipeline, config.group, partition, partitions)
+        return Predicting(described, fresh, partition, key, unseen, own, asking)
+
+    return stages
 
 
 def _matching() -> ModuleType:

@@ -137,6 +137,14 @@ class Tunable(Protocol):
         """Change parameters of `LIVE`. Raises ConfigError, and changes nothing, for any other or a bad value."""
 
 
+@runtime_checkable
+class Committee(Protocol):
+    """A learner made of several, that can tell what each of them predicted."""
+
+    def members(self, memo: bytes) -> NDArray[np.float64]:
+        """(K, C) probabilities, or (K, 1) values, of the members a prediction was made of; K may be 0."""
+
+
 def registry() -> dict[str, Callable[..., Learner]]:
     """kind -> constructor. A new learner is one file and one line here."""
     from streamd.learners.groupwise import GroupwiseChooser, GroupwiseClassifier, GroupwiseRegressor

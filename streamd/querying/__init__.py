@@ -38,6 +38,7 @@ A label of an event that expired in the stage's own table of pending labels shou
 two tables have their own deadlines.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,7 @@ from streamd.querying.split import Split
 from streamd.querying.variable import Variable
 
 __all__ = [
+    "COMPARING",
     "Answer",
     "Asker",
     "Budget",
@@ -70,6 +72,7 @@ __all__ = [
     "Standings",
     "Strategy",
     "pack",
+    "parameters",
     "registry",
     "strategy",
     "unpack",
@@ -99,6 +102,17 @@ def registry() -> dict[str, Callable[..., Strategy]]:
         "calmid": CALMID,
         "self_labelling": lambda budget, **given: SelfLabelling(Auto(budget), **given),
     }
+
+
+COMPARING = ("bbq", "cogdqs", "dbalstream")
+"""Strategies that need an event's sketch, `Candidate.x`."""
+
+
+def parameters(name: str) -> dict[str, inspect.Parameter]:
+    """A strategy's own parameters, by their names. Raises KeyError if there is none of that name."""
+    made = {"cogdqs": CogDQS, "self_labelling": SelfLabelling}.get(name, registry()[name])
+    found = inspect.signature(made, eval_str=True).parameters
+    return dict(list(found.items())[1:])
 
 
 def strategy(name: str, budget: Budget, **parameters: Any) -> Strategy:

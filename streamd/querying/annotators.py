@@ -99,11 +99,13 @@ class Annotators:
 
     def mean_price(self) -> float:
         """What a label costs in the pool's mean: what a query is debited until it is known who answers."""
-        return sum(map(self.price, self._named)) / len(self._named) if self._named else 1.0
+        team = self._named or self.cost
+        return sum(map(self.price, team)) / len(team) if team else 1.0
 
     def assign(self, name: str) -> None:
         """One more open query for an annotator."""
-        self._sums[self._place(name), LOAD] += 1
+        place = self._place(name)  # first: it may make the table larger
+        self._sums[place, LOAD] += 1
 
     def release(self, name: str) -> None:
         """An open query was answered, skipped, or taken back."""
@@ -114,7 +116,7 @@ class Annotators:
 
     def answered(self, name: str, seconds: float) -> float:
         """Note an answer and how long it took. Returns its price."""
-        if name not in self._named:
+        if self._named and name not in self._named:
             self.unknown += 1
         place = self._place(name)
         self._sums[place, ANSWERS] += 1
@@ -123,7 +125,8 @@ class Annotators:
         return self.price(name)
 
     def skipped(self, name: str) -> None:
-        self._sums[self._place(name), SKIPS] += 1
+        place = self._place(name)
+        self._sums[place, SKIPS] += 1
 
     def consensus(self, said: Mapping[str, str], classes: Sequence[str] = ()) -> tuple[str, float]:
         """The truth most probable given what each said, and its probability. Changes nothing.

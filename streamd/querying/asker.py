@@ -162,6 +162,11 @@ class Asker:
             self._assign(query)
         return query
 
+    def issue(self, query: Query) -> str:
+        """The id of one more record that asks for the same label; the first has the query's own."""
+        self._number += 1
+        return f"{query.event}#{self._number}"
+
     def own_label(self, candidate: Candidate, decision: Decision) -> tuple[int, float] | None:
         """The class to be learned without asking, and its weight: self-labelling. Pure; before `apply`."""
         if isinstance(self.strategy, SelfLabelling):
@@ -169,6 +174,15 @@ class Asker:
         return None
 
     # --- an answer
+
+    def knows(self, event: str) -> bool:
+        """Whether the event was asked for, as far as is remembered. Then `answer` depends on what was decided
+        before it; of any other event it only counts."""
+        return self.queries.find(event) is not None
+
+    def unasked(self, skipped: bool = False) -> None:
+        """A label, or a skip, of an event that was not asked for."""
+        self.counts["skipped" if skipped else "unasked"] += 1
 
     def answer(
         self,
@@ -186,7 +200,7 @@ class Asker:
         self._now = max(self._now, now)
         query = self.queries.find(event)
         if query is None:
-            self.counts["unasked" if label is not None else "skipped"] += 1
+            self.unasked(label is None)
             return Answer("unasked", label)
         if label is None:
             return self._skip(query, annotator)
@@ -275,6 +289,8 @@ class Asker:
     def _judge(self, query: Query, label: str | float, classes: Sequence[str]) -> float:
         """The prediction made when asking against the label: quality, drift, the strategy. Returns the weight."""
         if not isinstance(label, str):
+            if query.p:
+                self.estimates.add(abs(query.p[0] - label), query.p_ask, query.drawn)
             return self.strategy.taught(query.p, 0, query.decision)
         number = classes.index(label) if label in classes else len(classes)
         right = float(bool(query.p) and query.p.index(max(query.p)) == number)
@@ -304,7 +320,7 @@ class Asker:
         self.counts["skipped"] += 1
         if self.annotators is not None:
             self.annotators.skipped(annotator)
-        if query.status != PENDING:
+        if query.status != PENDING or annotator in query.refused or annotator in query.said:
             return Answer("repeated", query.label, query=query)
         self._release(query, annotator)
         query.refused = [*query.refused, annotator]
@@ -388,11 +404,16 @@ class Asker:
             parts["annotators"] = self.annotators.state()
         return merge(parts)
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: State, anew: bool = False) -> None:
+        """anew: but for strategy and budget, which are others now."""
         parts = split(state)
-        self.strategy.restore(parts["strategy"])
-        self.budget.restore(parts["budget"])
+        if not anew:
+            self.strategy.restore(parts["strategy"])
+            self.budget.restore(parts["budget"])
         self.queries.restore(parts["queries"])
+        if anew:
+            for query in (*self.queries.pending.values(), *self.queries.closed.values()):
+                query.payer = 0
         self.estimates.restore(parts["estimates"])
         self._alarms[0].restore(parts["slice"])
         self._alarms[1].restore(parts["asked"])

@@ -47,6 +47,7 @@ class Query(Struct, array_like=True):
     refused: list[str] = []  # who skipped
     said: dict[str, str | float] = {}
     label: str | float | None = None
+    via: dict[str, str] = {}  # annotator -> the record that was answered
 
     @property
     def id(self) -> str:

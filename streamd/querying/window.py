@@ -56,5 +56,5 @@ class SortedWindow:
         return np.array(self._line, np.float64)
 
     def fill(self, kept: NDArray[np.float64]) -> None:
-        self._line = deque(kept.tolist())
+        self._line = deque(kept.tolist()[-(self.w - 1) :] if self.w > 1 else ())
         self._sorted = sorted(self._line)

@@ -58,6 +58,7 @@ class Taken(NamedTuple):
     refused: dict[int, Refusal]
     memos: list[bytes]
     turns: bytes = b""
+    decisions: Sequence[bytes] = ()
 
 
 class Matching:
@@ -91,6 +92,7 @@ class Matching:
         refused: Mapping[int, Refusal],
         memos: Sequence[bytes],
         turns: bytes = b"",
+        decisions: Sequence[bytes] = (),
     ) -> None:
         """Apply a batch as it was decided. Raises StateError where the journal does not fit the records."""
         left = iter(memos)

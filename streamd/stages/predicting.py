@@ -11,15 +11,15 @@ What happens to each input, in order of the stream:
     label, labelled       the same label: repeated, no effect; another one: corrected in the learner, not judged
     label, event unknown  parked until the event comes; in the end a dead letter (unknown)
     label with `skip`     the event stops waiting as if expired; nothing is learned
+    label, event asked for  what the query stage makes of it: see `streamd.querying.asker`
     tick                  event time moves on; what is due expires
 
 `take` decides and applies; `replay` applies what was decided. They run the same code; in a replay a prediction is
 the memo that the journal kept, and what was refused is refused again without being tried.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -28,19 +28,21 @@ from streamd import records as codec
 from streamd.commanded import Apply
 from streamd.errors import BadRecord, Refused, StateError
 from streamd.journal import Refusal
-from streamd.learners import Decides, KeepsGroups, Label, Learner, Predictions, Steps
+from streamd.learners import Decides, KeepsGroups, Label, Learner, Predictions
 from streamd.learners.drift import Adwin
 from streamd.ports import Output, Record
 from streamd.questions import Question
 from streamd.snapshot import State, merge, split
 from streamd.stages.again import predict_again
 from streamd.stages.alerting import Alerting, Post
-from streamd.stages.answers import Answers, Predicted
+from streamd.stages.answers import Answers
 from streamd.stages.asked import answer
 from streamd.stages.pending import PendingLabels, Remembered
 from streamd.stages.quality import LabelDelay, quality_of
+from streamd.stages.querying import TEACH, Decided, Querying
+from streamd.stages.run import Journalled, Run, Taken
 from streamd.stages.settings import Settings
-from streamd.stages.shadows import Model, ShadowRun, Shadows, catch_up, judge
+from streamd.stages.shadows import Model, Shadows, catch_up, judge
 from streamd.views import QualityView, TaskView
 
 COUNTS = {
@@ -70,45 +72,11 @@ READ_LABEL: Mapping[str, Callable[[object], Label]] = {
 NO_SHADOWS: Mapping[str, Model] = {}
 
 
-class Taken(NamedTuple):
-    """What a batch decided: its outputs in order, the refusals by index, the memos of its predictions, the
-    turns of its alerts."""
-
-    outputs: list[Output]
-    refused: dict[int, Refusal]
-    memos: list[bytes]
-    turns: bytearray
-
-
-class _Run:
-    """A run of steps under construction, and what must be done with its predictions."""
-
-    def __init__(self, steps: Steps, memos: Iterator[bytes] | None, shadows: Sequence[ShadowRun]) -> None:
-        self.steps = steps
-        self.memos = memos
-        self.shadows = shadows
-        self.predicted: list[Predicted] = []
-        self.filling: list[Remembered] = []  # entries whose memo is still a number of this run
-        self.judged: list[tuple[int | bytes, Label]] = []
-        self.posts: list[Post] = []
-
-    def predict(self, row: int, event: codec.Event, record: Record, ts: int) -> int | bytes:
-        """Predict, or in a replay take the prediction that was made."""
-        if self.memos is not None:
-            memo = next(self.memos, None)
-            if memo is None:
-                raise StateError(f"the journal holds no prediction for {record.topic} offset {record.offset}")
-            return memo
-        self.steps.predict(row)
-        self.predicted.append(Predicted(event, record, ts))
-        return len(self.predicted) - 1
-
-
 class Predicting:
     """The stages of one shard.
 
     learner: a fresh learner for each call; partition: given to every output, None lets the log choose by key;
-    key: signs the pickled parts of the state.
+    key: signs the pickled parts of the state; querying: the query stage, if there is one.
     """
 
     def __init__(
@@ -119,9 +87,11 @@ class Predicting:
         key: bytes | None = None,
         shadows: Mapping[str, Model] = NO_SHADOWS,
         model: str = "",
+        querying: Querying | None = None,
     ) -> None:
         self.settings = settings
         self.partition = partition
+        self.querying = querying
         self.learner = learner()
         self.pending = PendingLabels(settings.bounds)
         several = isinstance(self.learner, Decides) and self.learner.multilabel
@@ -139,9 +109,10 @@ class Predicting:
         self._answers = self._fresh_answers()
         early = settings.early
         self._alerting = None if early is None else Alerting(early, partition)
-        self._turns: Iterator[int] | None = None  # in a replay, those of its alerts
         self._reads_text = settings.task == "text"
-        self._one_by_one = self.drift is not None and settings.drift_reset
+        # What a label sets off must be seen by the next event: a learner that starts anew, an alarm.
+        self._one_by_one = self.drift is not None and (settings.drift_reset or querying is not None)
+        self._alone = querying is not None and querying.learns_alone
 
     def take(self, records: Sequence[Record], refused: Mapping[int, Refusal] = {}) -> Taken:
         """Decide and apply a batch. refused: decided beforehand."""
@@ -153,13 +124,16 @@ class Predicting:
         refused: Mapping[int, Refusal],
         memos: Sequence[bytes],
         turns: bytes = b"",
+        decisions: Sequence[bytes] = (),
     ) -> None:
-        """Apply a batch as it was decided. Raises StateError where the journal does not fit the records."""
-        left = iter(memos)
-        self._turns = iter(turns)
+        """Apply a batch as it was decided. Raises StateError where the journal does not fit the records.
+
+        Decisions that a pipeline without a query stage finds are left alone, and what was journalled before there
+        was one has none.
+        """
+        left = Journalled(iter(memos), iter(turns), iter(decisions))
         self._apply(records, refused, left)
-        self._turns = None
-        if next(left, None) is not None:
+        if next(left.memos, None) is not None:
             raise StateError("the journal holds more predictions than events")
 
     def answer(self, question: Question) -> bytes:
@@ -197,7 +171,8 @@ class Predicting:
     def deadline(self) -> int | None:
         """The next moment of event time at which something happens without a record."""
         alerts = None if self._alerting is None else self._alerting.deadline()
-        return min((due for due in (self.pending.deadline(), alerts) if due is not None), default=None)
+        asked = None if self.querying is None else self.querying.deadline()
+        return min((due for due in (self.pending.deadline(), alerts, asked) if due is not None), default=None)
 
     # --- commands
 
@@ -241,30 +216,28 @@ class Predicting:
     # --- one batch
 
     def _apply(
-        self, records: Sequence[Record], decided: Mapping[int, Refusal], memos: Iterator[bytes] | None
+        self, records: Sequence[Record], decided: Mapping[int, Refusal], journalled: Journalled | None
     ) -> Taken:
-        taken = Taken([], {}, [], bytearray())
-        run = self._run(memos)
+        taken = Taken([], {}, [], bytearray(), [])
+        run = Run(self.learner.steps(), self.shadows.runs(), journalled)
         for i, record in enumerate(records):
             refusal = decided.get(i)
             if refusal is None or not refusal.whole:
-                refusal = self._one(run, record, refusal, memos is not None, taken)
+                refusal = self._one(run, record, refusal, journalled is not None, taken)
             if refusal is not None:
                 taken.refused[i] = refusal
                 if refusal.whole:
                     self.counts["dead_letters"] += 1
                     taken.outputs.append(self._dead_letter(record, refusal.reason))
-            if self._one_by_one and run.judged:
-                self._execute(run, taken)
-                run = self._run(memos)
+            if (self._one_by_one and run.judged) or (self._alone and run.undecided):
+                self._flush(run, taken)
         self._execute(run, taken)
+        if self.querying is not None:
+            self.querying.advance(self.now)
         return taken
 
-    def _run(self, memos: Iterator[bytes] | None) -> _Run:
-        return _Run(self.learner.steps(), memos, self.shadows.runs())
-
     def _one(
-        self, run: _Run, record: Record, decided: Refusal | None, replaying: bool, taken: Taken
+        self, run: Run, record: Record, decided: Refusal | None, replaying: bool, taken: Taken
     ) -> Refusal | None:
         """Apply one record. Returns why it, or its label, was refused."""
         try:
@@ -283,7 +256,7 @@ class Predicting:
         self._advance(record.timestamp, taken)
         return None
 
-    def _event(self, run: _Run, record: Record, decided: Refusal | None, taken: Taken) -> Refusal | None:
+    def _event(self, run: Run, record: Record, decided: Refusal | None, taken: Taken) -> Refusal | None:
         event = codec.decode_event(self._bounded(record))
         given = event.text if self._reads_text else event.features
         if given is None:
@@ -308,40 +281,87 @@ class Predicting:
         for shadow in run.shadows:
             shadow.row(row, given, event.groups)
             shadow.event(row, entry)
+        weight = 1.0
         if label is None and (early := self.pending.early.pop(event.id, None)) is not None:
             record = early.record
-            label = self._read_label(codec.decode_label(record.value).label)
+            parked = codec.decode_label(record.value)
+            label, weight = self._read_label(parked.label), parked.confidence
         refusal = None
         if label is not None:
-            refusal = self._learn(run, record, event, entry, row, label, decided, taken)
+            refusal = self._learn(run, record, event, entry, row, label, decided, taken, weight)
+        elif self.querying is not None:
+            run.propose(event, record, seen, self.now)
         if label is None or refusal is not None:
             self.counts["expired_events"] += self.pending.wait(event.id, entry)
         return refusal
 
-    def _label(self, run: _Run, record: Record, decided: Refusal | None, taken: Taken) -> Refusal | None:
+    def _label(self, run: Run, record: Record, decided: Refusal | None, taken: Taken) -> Refusal | None:
         label = codec.decode_label(self._bounded(record))
         value = None if label.skip else self._read_label(label.label)
         self._advance(record.timestamp if label.ts is None else self._time(label.ts, record), taken)
         entry = self.pending.find(label.id)
         if value is None:
             self.counts["skipped_labels"] += 1
-            self.counts["expired_events"] += self.pending.give_up(label.id)
-            return None
-        if entry is None:
+        if entry is None and value is not None:
             self.counts["early_labels"] += 1
             self._give_up(self.pending.park(label.id, record, self.now), taken)
             return None
-        return self._answer(run, record, label.id, entry, value, decided, taken)
+        if entry is not None and self._asked_for(run, label, value, taken):
+            return self._asked(run, record, label, value, entry, decided, taken)
+        if entry is None or value is None:
+            self.counts["expired_events"] += self.pending.give_up(label.id)
+            return None
+        return self._answer(run, record, label.id, entry, value, decided, taken, label.confidence)
+
+    def _asked_for(self, run: Run, label: codec.Label, value: Label | None, taken: Taken) -> bool:
+        """Whether the query stage is concerned; then all events before were decided on."""
+        if self.querying is None:
+            return False
+        knows = self.querying.asker.knows
+        if knows(label.id) or any(one.event.id == label.id for one in run.undecided):
+            self._flush(run, taken)
+        if knows(label.id):
+            return True
+        self.querying.asker.unasked(value is None)
+        return False
+
+    def _asked(
+        self,
+        run: Run,
+        record: Record,
+        label: codec.Label,
+        value: Label | None,
+        entry: Remembered,
+        decided: Refusal | None,
+        taken: Taken,
+    ) -> Refusal | None:
+        """A label, or a skip, of an event that was asked for: learned is what the query stage makes of it."""
+        assert self.querying is not None
+        assert not isinstance(value, list | dict)  # the configuration refuses a query stage for such labels
+        answer, judged = self.querying.answer(label, value, self.now, self.learner.classes)
+        refusal = None
+        if answer.kind in TEACH and answer.label is not None:
+            refusal = self._answer(run, record, label.id, entry, answer.label, decided, taken, answer.weight)
+        elif answer.kind == "closed":
+            self.counts["expired_events"] += self.pending.give_up(label.id)
+        elif answer.kind == "repeated" and value is not None:
+            self.counts["repeated_labels"] += 1
+        skipped = value is None
+        refused = refusal is not None
+        taken.outputs.extend(self.querying.outcomes(answer, judged, skipped, refused, record, self.now))
+        taken.outputs.extend(self.querying.reask(answer, entry.value, skipped, record))
+        return refusal
 
     def _answer(
         self,
-        run: _Run,
+        run: Run,
         record: Record,
         event: str,
         entry: Remembered,
         label: Label,
         decided: Refusal | None,
         taken: Taken,
+        weight: float = 1.0,
     ) -> Refusal | None:
         """A label for an event that is remembered: waiting, expired, or labelled before."""
         if entry.label == label:
@@ -352,11 +372,11 @@ class Predicting:
         row = run.steps.row(given, then.groups)
         for shadow in run.shadows:
             shadow.row(row, given, then.groups)
-        return self._learn(run, record, then, entry, row, label, decided, taken)
+        return self._learn(run, record, then, entry, row, label, decided, taken, weight)
 
     def _learn(
         self,
-        run: _Run,
+        run: Run,
         record: Record,
         event: codec.Event,
         entry: Remembered,
@@ -364,12 +384,13 @@ class Predicting:
         label: Label,
         decided: Refusal | None,
         taken: Taken,
+        weight: float = 1.0,
     ) -> Refusal | None:
         """Learn a label and close its event, or refuse the label as `record`'s."""
         if decided is None:
             try:
                 if entry.label is None:
-                    run.steps.learn(row, label, entry.memo)
+                    run.steps.learn(row, label, entry.memo, weight)
                 else:
                     run.steps.correct(row, entry.label, label, entry.memo)
             except BadRecord as refusal:
@@ -390,7 +411,7 @@ class Predicting:
             run.posts.append(post)
         beside = entry.beside
         for shadow in run.shadows:
-            beside = shadow.learn(row, beside, label)
+            beside = shadow.learn(row, beside, label, weight)
         self.pending.close(event.id, entry, label, beside)
         return None
 
@@ -426,23 +447,46 @@ class Predicting:
 
     # --- the end of a run
 
-    def _execute(self, run: _Run, taken: Taken) -> None:
-        """Predict and learn all that was collected, judge it, and write the predictions down."""
+    def _flush(self, run: Run, taken: Taken) -> None:
+        """Execute what was collected and begin anew."""
+        own = self._execute(run, taken).own
+        run.renew(self.learner.steps(), self.shadows.runs())
+        for one in own:
+            row = run.steps.row(
+                one.of.event.text if self._reads_text else one.of.event.features, one.of.event.groups
+            )
+            run.steps.learn(row, self.learner.classes[one.number], one.memo, one.weight)
+
+    def _execute(self, run: Run, taken: Taken) -> Decided:
+        """Predict and learn all that was collected, write the predictions down, decide on queries, and judge."""
         predictions = run.steps.execute()
         memos = [predictions.memo(i) for i in range(len(run.predicted))]
         for entry in run.filling:
             assert isinstance(entry.memo, int)
             entry.memo = memos[entry.memo]
-        self._judge(run.judged, predictions, memos)
         for shadow in run.shadows:
             shadow.execute()
         taken.memos.extend(memos)
         taken.outputs.extend(self._answers.write(run.predicted, predictions, self.learner.classes))
         if self._alerting is not None:
-            alerts, turns = self._alerting.take(run.posts, memos, self._turns, self.learner)
+            turns_left = None if run.journalled is None else run.journalled.turns
+            alerts, turns = self._alerting.take(run.posts, memos, turns_left, self.learner)
             self._alerting.advance(self.now)
             taken.outputs.extend(alerts)
             taken.turns.extend(turns)
+        decided = self._decide(run, predictions, memos, taken)
+        self._judge(run.judged, predictions, memos)
+        return decided
+
+    def _decide(self, run: Run, predictions: Predictions, memos: Sequence[bytes], taken: Taken) -> Decided:
+        if self.querying is None:
+            return Decided([], [], [])
+        decided = self.querying.decide(run.undecided, predictions.values, predictions.known, memos, self.learner)
+        if run.journalled is None:
+            of = {one.seen: packed for one, packed in zip(run.undecided, decided.decisions, strict=True)}
+            taken.decisions.extend(of.get(i, b"") for i in range(len(memos)))
+        taken.outputs.extend(decided.outputs)
+        return decided
 
     def _judge(
         self, judged: Sequence[tuple[int | bytes, Label]], predictions: Predictions, memos: Sequence[bytes]
@@ -456,6 +500,8 @@ class Predicting:
         for loss in losses.tolist():
             if self.drift.update(loss):
                 self.drifts += 1
+                if self.querying is not None:
+                    self.querying.asker.alarm()
                 if self.settings.drift_reset:
                     self.learner.reset()
 
@@ -474,6 +520,7 @@ class Predicting:
             groups=self.learner.groups_view() if isinstance(self.learner, KeepsGroups) else None,
             shadows=self.shadows.view(),
             alerts=None if self._alerting is None else self._alerting.show(),
+            querying=None if self.querying is None else self.querying.show(),
         )
 
     def freeze(self) -> Callable[[], State]:
@@ -485,6 +532,8 @@ class Predicting:
             parts["drift"] = self.drift.state()
         if self.shadows.of:
             parts["shadows"] = self.shadows.state()
+        if self.querying is not None:
+            parts["querying"] = self.querying.freeze()
         document = {
             "live": [self.shadows.live.key, self.model],
             "now": self.now,
@@ -511,6 +560,8 @@ class Predicting:
             self.drift.restore(parts["drift"])
         if self._alerting is not None and "alerting" in parts:
             self._alerting.restore(parts["alerting"])
+        if self.querying is not None and "querying" in parts:  # there may have been no query stage then
+            self.querying.restore(parts["querying"])
         self.now, self.drifts = document["now"], document["drifts"]
         self._look = 0
         self.counts = dict.fromkeys(COUNTS, 0) | document["counts"]

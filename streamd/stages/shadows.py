@@ -100,7 +100,9 @@ class ShadowRun:
             entry.beside = {}
         entry.beside[self._name] = seen
 
-    def learn(self, live: int, beside: Mapping[str, Seen] | None, label: Label) -> dict[str, Seen] | None:
+    def learn(
+        self, live: int, beside: Mapping[str, Seen] | None, label: Label, weight: float = 1.0
+    ) -> dict[str, Seen] | None:
         """Learn a label, or correct one; returns what is to be remembered then. beside: of the label's event.
 
         An event from before the shadow's time is predicted now, learned, and not judged.
@@ -114,7 +116,7 @@ class ShadowRun:
             seen = self._predict(row)
         try:
             if seen.label is None:
-                self._steps.learn(row, label, seen.memo)
+                self._steps.learn(row, label, seen.memo, weight)
             elif seen.label != label:
                 self._steps.correct(row, seen.label, label, seen.memo)
         except BadRecord:

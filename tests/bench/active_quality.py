@@ -107,12 +107,26 @@ def jobs(
     return found
 
 
-def measure(work: Sequence[Job], processes: int) -> dict[Job, Outcome]:
+def measure(work: Sequence[Job], processes: int, cache: Path | None = None) -> dict[Job, Outcome]:
+    """Every job's outcome. cache: a file of JSON lines, for what was run before and is the same now."""
+    known = _cached(cache)
     # Jobs of one stream follow each other, so that a process reads it once.
-    ordered = sorted(work, key=lambda job: (job.stream, job.seed, job.base))
+    ordered = sorted(set(work) - set(known), key=lambda job: (job.stream, job.seed, job.base))
     with ProcessPoolExecutor(processes) as pool:
         results = track(pool.map(run, ordered), "runs", total=len(ordered), transient=True)
-        return dict(zip(ordered, results, strict=True))
+        for job, outcome in zip(ordered, results, strict=True):
+            known[job] = outcome
+            if cache is not None:
+                with cache.open("a") as file:
+                    file.write(json.dumps([job, outcome]) + "\n")
+    return {job: known[job] for job in work}
+
+
+def _cached(cache: Path | None) -> dict[Job, Outcome]:
+    if cache is None or not cache.exists():
+        return {}
+    lines = map(json.loads, cache.read_text().splitlines())
+    return {Job(*job): Outcome(*outcome) for job, outcome in lines}
 
 
 def show(title: str, found: dict[Job, Outcome]) -> None:
@@ -146,7 +160,7 @@ def tables(given: argparse.Namespace) -> list[tuple[str, list[Job]]]:
         for delay in filter(None, map(int, filter(None, given.delays.split(",")))):
             title = f"{base}, 5 %, labels {delay} events late"
             found.append((title, jobs(base, DELAYED, names, 0.05, delay, 0.0, given.seeds)))
-        for noise in filter(None, map(float, given.noises.split(","))):
+        for noise in filter(None, map(float, filter(None, given.noises.split(",")))):
             title = f"{base}, 5 %, {noise:.0%} of the labels wrong"
             found.append((title, jobs(base, STREAMS[base], names, 0.05, 0, noise, given.seeds)))
     return found
@@ -164,13 +178,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 1))
     parser.add_argument("--json", type=Path, help="write every run here")
+    parser.add_argument("--cache", type=Path, help="runs kept from before; to be removed when a rule has changed")
     given = parser.parse_args(arguments)
     if given.full:
         given.bases, given.streams = "LR,HT", ""
         given.budgets, given.delays, given.noises = "0.01,0.05,0.1,0.2", "100,500,2000", "0.1,0.3"
     kept = []
     for title, work in tables(given):
-        found = measure(work, given.processes)
+        found = measure(work, given.processes, given.cache)
         show(f"\n{title}", found)
         kept += [job._asdict() | out._asdict() for job, out in found.items()]
     if given.json:

@@ -1,17 +1,21 @@
 """Views as an engine would show them, for the tests of what reads views."""
 
+from streamd.querying.asker import COUNTS as ASKED
 from streamd.stages import matching, predicting
 from streamd.views import (
     AlertsView,
+    AnnotatorView,
     DeclarationView,
     DelayView,
     EngineView,
+    EstimateView,
     GroupsView,
     GroupView,
     LagView,
     MatchingView,
     PoolView,
     QualityView,
+    QueryingView,
     ShadowsView,
     ShadowView,
     ShardView,
@@ -86,6 +90,15 @@ SHARD = ShardView(
     alerts=AlertsView(5, 40, 3, 1, 2),
     snapshot=SnapshotView(40, 12_345, 1_700_000_100.0, 0.002, 0.05),
     commands={"rollback": 2},
+    querying=QueryingView(
+        strategy="auto",
+        counts={name: 200 + i for i, name in enumerate(ASKED)},
+        pending=4,
+        level=5.5,
+        share=0.05,
+        estimates=EstimateView(0.7, 0.8, 55.5, 0.82, 0.03, 70, 9),
+        annotators=(AnnotatorView("ann", 0.9, 0.8, 61.5, 1.5, 2, 30, 1, False),),
+    ),
     matching=MatchingView(
         (PoolView("desk", 5, 3, 40, {"no resource has room": 6}, 37, 20.5, 19, 1, False, 2, {"women": 0.4}),)
     ),

@@ -96,6 +96,11 @@ class Groupwise:
     def probabilities(self, memo: bytes) -> NDArray[np.float64]:
         return self.told(self.read(memo).numbers)
 
+    def members(self, memo: bytes) -> NDArray[np.float64]:
+        """(n, C): what the model of each awake group predicted."""
+        z = self.read(memo).z
+        return np.array([self.told(row) for row in z]) if len(z) else np.zeros((0, 1))
+
     # --- what steps ask
 
     def numbers(self) -> int:

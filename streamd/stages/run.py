@@ -1,0 +1,71 @@
+"""A run of a predicting stage under construction: the learner's steps, and what becomes of their result."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from streamd import records as codec
+from streamd.errors import StateError
+from streamd.journal import Refusal
+from streamd.learners import Label, Steps
+from streamd.ports import Output, Record
+from streamd.stages.alerting import Post
+from streamd.stages.answers import Predicted
+from streamd.stages.pending import Remembered
+from streamd.stages.querying import Undecided
+from streamd.stages.shadows import ShadowRun
+
+
+class Taken(NamedTuple):
+    """What a batch decided: its outputs in order, the refusals by index, the memos of its predictions, the turns
+    of its alerts; with a query stage, a packed decision for each prediction, empty where there was none to take.
+    """
+
+    outputs: list[Output]
+    refused: dict[int, Refusal]
+    memos: list[bytes]
+    turns: bytearray
+    decisions: list[bytes]
+
+
+class Journalled(NamedTuple):
+    """What a replay takes instead of predicting and deciding."""
+
+    memos: Iterator[bytes]
+    turns: Iterator[int]
+    decisions: Iterator[bytes]
+
+
+class Run:
+    """journalled: in a replay."""
+
+    def __init__(self, steps: Steps, shadows: Sequence[ShadowRun], journalled: Journalled | None) -> None:
+        self.journalled = journalled
+        self.renew(steps, shadows)
+
+    def renew(self, steps: Steps, shadows: Sequence[ShadowRun]) -> None:
+        """Begin anew: what was collected has been executed."""
+        self.steps = steps
+        self.shadows = shadows
+        self.predicted: list[Predicted] = []
+        self.filling: list[Remembered] = []  # entries whose memo is still a number of this run
+        self.judged: list[tuple[int | bytes, Label]] = []
+        self.undecided: list[Undecided] = []
+        self.posts: list[Post] = []
+        self._decided = b""
+
+    def predict(self, row: int, event: codec.Event, record: Record, ts: int) -> int | bytes:
+        """Predict, or in a replay take the prediction that was made."""
+        if self.journalled is not None:
+            memo = next(self.journalled.memos, None)
+            if memo is None:
+                raise StateError(f"the journal holds no prediction for {record.topic} offset {record.offset}")
+            self._decided = next(self.journalled.decisions, b"")
+            return memo
+        self.steps.predict(row)
+        self.predicted.append(Predicted(event, record, ts))
+        return len(self.predicted) - 1
+
+    def propose(self, event: codec.Event, record: Record, seen: int | bytes, now: int) -> None:
+        """The event just predicted is a candidate for a query; in a replay if it was one."""
+        if self.journalled is None or self._decided:
+            self.undecided.append(Undecided(event, record, seen, now, self._decided))

@@ -1,0 +1,379 @@
+"""The label loop in a predicting pipeline: what is asked, what comes back, and that nothing depends on the cut."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+from test_predicting import SETTINGS, counted, digest, event, label, tick, written
+
+from streamd import config as configuration
+from streamd import wiring_query
+from streamd.errors import ConfigError
+from streamd.learners.linear import LinearClassifier, LinearRegressor
+from streamd.ports import Record
+from streamd.stages.pending import Bounds
+from streamd.stages.predicting import Predicting
+
+ROOMY = Bounds(max_events=1000, max_bytes=1 << 20, max_age=10**8, remember=1000, early=10, early_age=10**8)
+
+
+def pipeline(task: str = "classify", **keys: Any) -> configuration.Pipeline:
+    query = {"budget": 1.0, "rho": 0.0, "deadline": "100s", "discount": 0.0, **keys.pop("query", {})}
+    table = {"task": task, "events": "events", "labels": "labels", "queries": "queries", "outcomes": "outcomes"}
+    return configuration.convert(
+        {**table, "learner": {"kind": "linear"}, "query": query, **keys}, configuration.Pipeline, "pipeline.t"
+    )
+
+
+def stage(task: str = "classify", **keys: Any) -> Predicting:
+    asked = wiring_query.build("t", pipeline(task, **keys), "g", 0, 4)
+    learner = LinearRegressor if task == "regress" else LinearClassifier
+    settings = msgspec.structs.replace(SETTINGS, task=task, bounds=ROOMY)
+    return Predicting(settings, learner, 0, querying=asked)
+
+
+def told(taken: Any, topic: str = "queries") -> list[dict[str, Any]]:
+    return [json.loads(output.value) for output in written(taken, topic)]
+
+
+def counts(task: Predicting) -> dict[str, int]:
+    assert task.querying is not None
+    return {name: count for name, count in task.querying.asker.counts.items() if count}
+
+
+# --- the records
+
+
+def test_a_query_says_what_is_asked_and_where_the_answer_goes() -> None:
+    task = stage(pool="desk", query={"needs": ["legal"]})
+    taken = task.take([event("a", at=5000)])
+    (query,) = told(taken)
+    (output,) = written(taken, "queries")
+    assert (output.key, output.partition) == (b"desk", None)
+    assert query == {
+        "id": "a#1", "event": "a", "pipeline": "t", "pool": "desk", "kind": "label", "ts": 5000,
+        "deadline": 105_000, "answers": 1, "utility": query["utility"], "threshold": query["threshold"],
+        "p_ask": 1.0, "reply": {"topic": "labels", "key": "a", "partition": 0}, "needs": ["legal"],
+        "features": {"x": 1.0},
+    }  # fmt: skip
+
+
+def test_without_a_pool_a_query_goes_where_its_event_is() -> None:
+    (output,) = written(stage().take([event("a")]), "queries")
+    assert (output.key, output.partition) == (b"a", 0)
+
+
+def test_the_reply_key_is_the_events_own() -> None:
+    record = Record("events", 0, 0, 0, b"user-7", json.dumps({"id": "a", "features": {"x": 1.0}}).encode())
+    (query,) = told(stage(pool="desk").take([record]))
+    assert query["reply"]["key"] == "user-7"
+
+
+def test_each_answer_wanted_of_a_pool_is_a_query_of_its_own() -> None:
+    queries = told(stage(pool="desk", query={"answers": 3}).take([event("a")]))
+    assert [query["id"] for query in queries] == ["a#1", "a#2", "a#3"]
+    assert {query["event"] for query in queries} == {"a"}
+
+
+def test_an_event_with_its_label_or_seen_before_is_no_candidate() -> None:
+    task = stage()
+    taken = task.take([event("a", label="yes"), event("a"), event("b"), event("b")])
+    assert [query["event"] for query in told(taken)] == ["b"]
+    assert len(taken.decisions) == len(taken.memos) == 4
+    assert [bool(packed) for packed in taken.decisions] == [False, False, True, False]
+
+
+# --- answers
+
+
+def test_an_answer_is_learned_and_its_outcome_told() -> None:
+    task = stage(pool="desk")
+    task.take([event("a")])
+    taken = task.take([label("a", "yes", query="a#1", annotator="ann", at=7)])
+    assert told(taken, "outcomes") == [
+        {"id": "a#1", "success": True, "reason": "label", "ts": 7, "pool": "desk", "resource": "ann"}
+    ]
+    assert (written(taken, "outcomes")[0].key, written(taken, "outcomes")[0].partition) == (b"desk", None)
+    assert counts(task) == {"asked": 1, "answered": 1}
+    assert counted(task) == {"events": 1, "learned": 1}
+
+
+def test_the_consensus_is_learned_once_and_each_annotator_judged() -> None:
+    task = stage(pool="desk", query={"answers": 3})
+    task.take([event("z", label="no"), event("y", label="yes"), event("a")])
+    learned = [
+        task.take([label("a", said, query=f"a#{i}", annotator=name)])
+        for i, (name, said) in enumerate([("ann", "yes"), ("bob", "no"), ("cyd", "yes")], 1)
+    ]
+    assert [len(told(taken, "outcomes")) for taken in learned] == [0, 0, 3]
+    judged = {one["resource"]: (one["id"], one["reason"]) for one in told(learned[2], "outcomes")}
+    assert judged == {"ann": ("a#1", "label"), "bob": ("a#2", "wrong"), "cyd": ("a#3", "label")}
+    assert task.pending.closed["a"].label == "yes"
+    assert counted(task)["learned"] == 3
+
+
+def test_a_skip_is_told_and_asked_again_of_the_pool_without_who_passed() -> None:
+    task = stage(pool="desk")
+    task.take([event("a")])
+    passed = Record("labels", 0, 0, 1, b"a", b'{"id":"a","skip":true,"query":"a#1","annotator":"ann"}')
+    taken = task.take([passed, passed])
+    assert [one["reason"] for one in told(taken, "outcomes")] == ["skip"]
+    assert [(query["id"], query["exclude"]) for query in told(taken)] == [("a#2", ["ann"])]
+    assert "a" in task.pending.waiting
+
+
+def test_without_a_pool_a_skip_leaves_the_query_open_until_its_deadline() -> None:
+    task = stage()
+    task.take([event("a")])
+    taken = task.take([Record("labels", 0, 0, 1, b"a", b'{"id":"a","skip":true}'), label("a", "yes", at=2)])
+    assert told(taken) == []
+    assert counts(task) == {"asked": 1, "skipped": 1, "answered": 1}
+
+
+def test_an_answer_after_expiry_is_learned_debited_and_told() -> None:
+    task = stage(query={"budget": 0.5})
+    task.take([event("a")])
+    level = task.querying.show().level  # type: ignore[union-attr]
+    task.take([tick(100_000)])
+    assert task.querying.show().level == level + 1  # type: ignore[union-attr, operator]
+    taken = task.take([label("a", "yes", at=100_001)])
+    assert task.querying.show().level == level  # type: ignore[union-attr]
+    assert counts(task) == {"asked": 1, "expired": 1, "late": 1}
+    assert [one["reason"] for one in told(taken, "outcomes")] == ["label"]
+
+
+def test_the_deadline_of_a_query_passes_on_an_idle_partition() -> None:
+    task = stage()
+    task.take([event("a", at=50)])
+    assert task.deadline() == 100_050
+
+
+def test_a_repeated_answer_changes_nothing_and_a_correction_corrects() -> None:
+    task = stage()
+    task.take([event("a"), label("a", "yes"), label("a", "yes"), label("a", "no")])
+    assert counts(task) == {"asked": 1, "answered": 1, "repeated": 1, "corrected": 1}
+    assert counted(task) == {"events": 1, "learned": 1, "repeated_labels": 1, "corrected_labels": 1}
+
+
+def test_a_label_never_asked_for_is_learned_and_costs_nothing() -> None:
+    task = stage(query={"budget": 0.0})
+    task.take([event("a"), label("a", "yes"), label("a", "no")])
+    assert counts(task) == {"unasked": 2}
+    assert counted(task) == {"events": 1, "learned": 1, "corrected_labels": 1}
+
+
+def test_a_label_the_learner_refuses_is_a_dead_letter_and_a_failure() -> None:
+    keys = {"learner": {"kind": "linear", "max_classes": 2}}
+    task = stage(**keys)
+    task.learner = LinearClassifier(max_classes=2)
+    taken = task.take([event("x", label="a"), event("y", label="b"), event("z"), label("z", "c")])
+    assert [one["reason"] for one in told(taken, "outcomes")] == ["wrong"]
+    assert counted(task)["refused_labels"] == 1
+    assert len(written(taken, "dead")) == 1
+
+
+def test_yes_confirms_and_no_asks_for_the_label_itself() -> None:
+    task = stage(query={"kind": "confirm"})
+    known = [event(f"k{i}", label=name) for i, name in enumerate("abc")]
+    first, _ = told(task.take([*known, event("e"), event("f")]))
+    assert (first["kind"], first["proposed"] in "abc") == ("confirm", True)
+    taken = task.take([label("e", "yes"), label("f", "no", annotator="ann")])
+    assert task.pending.closed["e"].label == first["proposed"]
+    (again,) = told(taken)
+    assert (again["event"], again["kind"]) == ("f", "label")
+    assert [one["success"] for one in told(taken, "outcomes")] == [True, True]
+    task.take([label("f", "c")])
+    assert task.pending.closed["f"].label == "c"
+
+
+def test_listed_annotators_are_asked_in_turn_and_seen() -> None:
+    task = stage(query={"annotators": ["bob", "ann"], "budget": 1.0})
+    queries = told(task.take([event(str(i)) for i in range(4)]))
+    assert [query["annotator"] for query in queries] == ["ann", "bob", "ann", "bob"]
+    task.take([label("0", "yes", annotator="ann", at=3000)])
+    ann, bob = task.show().querying.annotators  # type: ignore[union-attr]
+    assert (ann.name, ann.load, ann.answers, ann.seconds) == ("ann", 1, 1, 3.0)
+    assert (bob.name, bob.load) == ("bob", 2)
+
+
+def test_confidence_is_the_weight() -> None:
+    sure, unsure, unasked = stage(), stage(), stage(query={"budget": 0.0})
+    for task, confidence in ((sure, 1.0), (unsure, 0.1), (unasked, 0.1)):
+        task.take([event("n", label="no"), event("y", label="yes", features={"x": 3.0})])
+        task.take([event("a", features={"x": 3.0}), label("a", "no", confidence=confidence)])
+    p = [task.learner.peek({"x": 3.0})[0].tolist() for task in (sure, unsure, unasked)]
+    assert p[0] != p[1]
+    assert p[1] == p[2]
+
+
+def test_regression_asks_by_leverage() -> None:
+    task = stage("regress", query={"strategy": "biqf", "budget": 0.2})
+    task.take([event(str(i), features={"x": float(i % 3), "z": float(i * i)}) for i in range(50)])
+    assert 0 < counts(task)["asked"] <= 50
+    task.take([label(str(i), i % 3) for i in range(50)])
+    shown = task.show().querying
+    assert shown is not None
+    assert shown.estimates.answers > 0
+
+
+# --- laws
+
+NAMES = [f"e{i}" for i in range(8)]
+
+
+def stream(draws: list[tuple[int, int, int, int]]) -> list[Record]:
+    """Events, labels, skips, ticks, in an order that never goes back in time."""
+    records, now = [], 0
+    for offset, (what, which, value, later) in enumerate(draws):
+        now += later * 10_000
+        name, said = NAMES[which], "abc"[value]
+        if what <= 3:
+            fields = {"label": said} if what == 3 else {}
+            found = event(name, offset, now, features={"x": float(which), "y": float(value)}, **fields)
+        elif what <= 5:
+            found = label(name, said, offset, now, annotator="ann" if what == 4 else "bob")
+        elif what == 6:
+            found = Record("labels", 0, offset, now, None, json.dumps({"id": name, "skip": True}).encode())
+        else:
+            found = tick(now)
+        records.append(found)
+    return records
+
+
+QUERIES: list[dict[str, Any]] = [
+    {"budget": 0.4, "rho": 0.3, "discount": 1.0},
+    {"strategy": "self_labelling", "parameters": {"tau": 0.5, "ratio": 1.0}, "budget": 0.3},
+    {"strategy": "calmid", "per_hour": 400.0, "answers": 2, "costs": {"ann": 1.5, "bob": 0.5}},
+    {"strategy": "dbalstream", "groups": "worst", "budget": 0.5, "annotators": ["ann", "bob"]},
+    {"strategy": "iwal", "utility": "expected_gain", "density": 0.5, "accounting": "count", "budget": 0.5},
+]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.get("strategy", "auto"))
+@given(
+    draws=st.lists(
+        st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 2), st.integers(0, 2)), max_size=60
+    ),
+    cuts=st.sets(st.integers(0, 60)),
+    stop=st.integers(0, 60),
+)
+@limits(max_examples=25, deadline=None)
+def test_nothing_depends_on_the_cut_and_a_replay_is_the_same(
+    query: dict[str, Any], draws: list[tuple[int, int, int, int]], cuts: set[int], stop: int
+) -> None:
+    records = stream(draws)
+    keys: dict[str, Any] = {"query": query, "quality": {"drift": "adwin"}}
+    if "annotators" not in query:
+        keys["pool"] = "desk"
+    whole, cut, replayed = stage(**keys), stage(**keys), stage(**keys)
+    taken = whole.take(records)
+
+    places = [0, *sorted(place for place in cuts if 0 < place < len(records)), len(records)]
+    pieces = [cut.take(records[a:b]) for a, b in pairwise(places)]
+    assert _outputs(pieces) == _outputs([taken])
+    assert [packed for piece in pieces for packed in piece.decisions] == taken.decisions
+    assert digest(cut) == digest(whole)
+
+    # replayed in two parts, with a snapshot between them
+    stop = min(stop, len(records))
+    first = stage(**keys).take(records[:stop])
+    n = len(first.memos)
+    replayed.replay(records[:stop], first.refused, taken.memos[:n], taken.decisions[:n])
+    again = stage(**keys)
+    again.restore(replayed.freeze()())
+    refused = {i - stop: refusal for i, refusal in taken.refused.items() if i >= stop}
+    again.replay(records[stop:], refused, taken.memos[n:], taken.decisions[n:])
+    assert digest(again) == digest(whole)
+
+
+def _outputs(pieces: list[Any]) -> list[tuple[str, bytes]]:
+    return sorted((output.topic, output.value) for piece in pieces for output in piece.outputs)
+
+
+def test_a_snapshot_and_a_journal_made_without_a_query_stage_are_taken() -> None:
+    plain = Predicting(msgspec.structs.replace(SETTINGS, bounds=ROOMY), LinearClassifier, 0)
+    plain.take([event("a")])
+    before = plain.freeze()()
+    taken = plain.take([event("b"), label("b", "yes")])
+    task = stage()
+    task.restore(before)
+    task.replay([event("b"), label("b", "yes")], taken.refused, taken.memos, taken.decisions)
+    assert counts(task) == {"unasked": 1}
+    assert told(task.take([event("c")]))
+
+
+def test_another_strategy_starts_anew_and_the_queries_stay() -> None:
+    task = stage()
+    task.take([event("a")])
+    other = stage(query={"strategy": "split", "groups": "equal"})
+    other.restore(task.freeze()())
+    other.take([label("a", "yes")])
+    assert counts(other) == {"asked": 1, "answered": 1}
+
+
+# --- configuration
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ({"query": {"strategy": "clever"}}, "query.strategy"),
+        ({"query": {"parameters": {"w": 0.5}}}, "query.parameters.w"),
+        ({"query": {"parameters": {"patience": 0.0}}}, "query.parameters.patience"),
+        ({"query": {"parameters": {"nonsense": 1}}}, "query.parameters.nonsense"),
+        ({"query": {"budget": 1.5}}, "query.budget"),
+        ({"query": {"utility": "d_optimal"}}, "query.utility"),
+        ({"query": {"answers": 20, "costs": {"ann": 5.0}}}, "query.costs"),
+    ],
+)
+def test_a_wrong_key_is_refused_with_its_path(keys: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        stage(**keys)
+    assert refused.value.key == f"pipeline.t.{key}"
+
+
+BASE = """
+[pipeline.t]
+task = "classify"
+events = "e"
+{keys}
+[pipeline.t.learner]
+kind = "linear"
+"""
+QUERY = '\nqueries = "q"\nlabels = "l"'
+
+
+@pytest.mark.parametrize(
+    ("keys", "table", "key"),
+    [
+        ('queries = "q"', "", "query"),
+        ('labels = "l"', "budget = 0.1", "queries"),
+        ('queries = "q"', "budget = 0.1", "labels"),
+        (QUERY + '\noutcomes = "q"', "budget = 0.1", ""),
+        (QUERY, 'deadline = "30d"', "query.deadline"),
+        (QUERY, "budget = 0.1\nper_hour = 3.0", "query.per_hour"),
+        (QUERY, 'per_hour = 3.0\naccounting = "window"', "query.per_hour"),
+        (QUERY, 'groups = "worst"\nper_hour = 1.0', "query.groups"),
+        (QUERY + '\npool = "p"', 'annotators = ["a"]', "query.annotators"),
+        (QUERY, 'answers = 2\nkind = "confirm"', "query.answers"),
+        (QUERY, "costs = {a = 0.0}", "query.costs"),
+        (QUERY, "budgte = 1", "query.budgte"),
+    ],
+)
+def test_keys_that_do_not_fit_together_are_refused(keys: str, table: str, key: str) -> None:
+    text = BASE.format(keys=keys) + (f"[pipeline.t.query]\n{table}\n" if table else "")
+    with pytest.raises(ConfigError) as refused:
+        configuration.parse(text)
+    assert refused.value.key == f"pipeline.t.{key}".rstrip(".")
+
+
+def test_labels_per_hour_are_divided_over_the_partitions() -> None:
+    asked = wiring_query.build("t", pipeline(query={"budget": None, "per_hour": 8.0}), "g", 0, 4)
+    budget = asked.asker.budget
+    bucket = wiring_query.TokenBucket(0.0, per_hour=2.0)
+    assert budget._per_ms == bucket._per_ms  # type: ignore[attr-defined]
