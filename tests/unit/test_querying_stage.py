@@ -283,11 +283,11 @@ def test_nothing_depends_on_the_cut_and_a_replay_is_the_same(
     stop = min(stop, len(records))
     first = stage(**keys).take(records[:stop])
     n = len(first.memos)
-    replayed.replay(records[:stop], first.refused, taken.memos[:n], taken.decisions[:n])
+    replayed.replay(records[:stop], first.refused, taken.memos[:n], decisions=taken.decisions[:n])
     again = stage(**keys)
     again.restore(replayed.freeze()())
     refused = {i - stop: refusal for i, refusal in taken.refused.items() if i >= stop}
-    again.replay(records[stop:], refused, taken.memos[n:], taken.decisions[n:])
+    again.replay(records[stop:], refused, taken.memos[n:], decisions=taken.decisions[n:])
     assert digest(again) == digest(whole)
 
 
@@ -302,7 +302,7 @@ def test_a_snapshot_and_a_journal_made_without_a_query_stage_are_taken() -> None
     taken = plain.take([event("b"), label("b", "yes")])
     task = stage()
     task.restore(before)
-    task.replay([event("b"), label("b", "yes")], taken.refused, taken.memos, taken.decisions)
+    task.replay([event("b"), label("b", "yes")], taken.refused, taken.memos, decisions=taken.decisions)
     assert counts(task) == {"unasked": 1}
     assert told(task.take([event("c")]))
 
