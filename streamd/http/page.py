@@ -1,7 +1,14 @@
-"""The page for people at `/`: the pipelines, how good they are, and where the rest is. One response, no assets."""
+"""The page for people at `/`: the pipelines, how good they are, and a box to try a text pipeline on a message.
 
+One response, no assets. Its script (`console.js`) asks the API and shows what comes back as text; nothing else may
+run in the page.
+"""
+
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib import resources
 
 from starlette.responses import HTMLResponse
 
@@ -17,8 +24,22 @@ th { opacity: .7; } td { font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child { text-align: left; }
 .ready, .waiting { font-size: .8rem; border-radius: 1rem; padding: .1rem .6rem; color: #fff; vertical-align: 1px; }
 .ready { background: #2a7d46; } .waiting { background: #b4552d; }
+#box { display: flex; flex-wrap: wrap; gap: .6rem; align-items: start; }
+#box textarea { flex: 1 1 24rem; min-height: 4.5rem; font: inherit; padding: .5rem; border-radius: .4rem; }
+#box button, #box select { font: inherit; padding: .3rem .8rem; }
+#why .label { font-size: 1.25rem; font-weight: 600; margin: 1rem 0 .3rem; }
+#why .message { white-space: pre-wrap; font-size: 1.1rem; line-height: 1.9; margin: .8rem 0; }
+#why mark { color: inherit; border-radius: .25em; padding: .1em .15em; } #why .sum { opacity: .6; }
+#why .refused { color: #b4552d; } #why table { margin-top: .8rem; } #why td:nth-child(2) { text-align: left; }
+.bars { list-style: none; padding: 0; margin: .8rem 0; }
+.bars li { display: flex; align-items: center; gap: .6rem; } .bars span { flex: 0 0 35%; text-align: right; }
+.bars i { height: .8rem; border-radius: .2rem; } .bars b { font-weight: normal; opacity: .7; }
 """
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+SCRIPT = resources.files("streamd.http").joinpath("console.js").read_text(encoding="utf-8")
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    f"script-src 'sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}'"
+)
 NAMES = {
     "log_loss": "log loss",
     "mae": "MAE",
@@ -33,11 +54,30 @@ def page(group: str, worker: str, views: Sequence[EngineView], now: float) -> HT
     sections = "".join(_pipeline(view, now) for view in views) or "<p>No pipeline has started yet.</p>"
     body = (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<meta http-equiv=refresh content=5><title>streamd: {escape(group)}</title><style>{STYLE}</style>"
-        f"<h1>streamd <small>group {escape(group)}, worker {escape(worker)}</small></h1>{sections}"
+        f"<title>streamd: {escape(group)}</title><style>{STYLE}</style>"
+        "<noscript><meta http-equiv=refresh content=5></noscript>"
+        f"<h1>streamd <small>group {escape(group)}, worker {escape(worker)}</small></h1>{_box(views)}"
+        f"<div id=state>{sections}</div>"
         "<p><a href=/metrics>metrics</a> · <a href=/readyz>readiness</a> · <a href=/v1/pipelines>JSON</a></p>"
+        f"<script>{SCRIPT}</script>"
     )
     return HTMLResponse(body, headers={"content-security-policy": POLICY, "cache-control": "no-store"})
+
+
+def _box(views: Sequence[EngineView]) -> str:
+    """Where a message is typed, if a pipeline reads texts."""
+    names = [escape(view.pipeline) for view in views if view.task == "text"]
+    if not names:
+        return ""
+    options = "".join(f"<option>{name}" for name in names)
+    choice = "" if len(names) > 1 else " hidden"
+    return (
+        "<h2>Try it</h2><p>Type a message: what kind of message is it, as far as the model has learned, and why? "
+        "Trying teaches it nothing.</p><form id=box>"
+        f"<select name=pipeline aria-label=pipeline{choice}>{options}</select>"
+        "<textarea name=text aria-label=message placeholder='a message'></textarea><button>Ask</button></form>"
+        "<div id=why aria-live=polite></div>"
+    )
 
 
 def _pipeline(view: EngineView, now: float) -> str:

@@ -40,6 +40,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from streamd.errors import BadRecord, ConfigError, StateError
@@ -56,6 +57,7 @@ OPERATORS = {"sum": kernel.SUM, "max": kernel.MAX}  # a new one is a line here a
 OTHERS = "[others]"  # PySS3's category of documents that have no label
 UNKNOWN = "[unknown]"
 REST, SENTENCES, PARAGRAPHS = "(rest)", "(sentences)", "(paragraphs)"
+EXPLAINED = 1 << 12  # characters; a tree is many times as long
 SLOTS = 1 << 13  # of the cache of values
 TERM_ARRAYS = ("parent", "word", "length", "held", "missed")
 
@@ -401,6 +403,14 @@ class SS3Classifier:
     def peek(self, x: Any) -> tuple[NDArray[np.float64], Why]:
         predictions = self._predict([x])
         return predictions.values[0, : predictions.known[0]], predictions.why(0)
+
+    def explain(self, x: Any) -> Struct:
+        """The whole tree, `ss3_explain.Explanation`. Raises BadRecord for what is no text, or a long one."""
+        from streamd.learners.ss3_explain import explain
+
+        if len(self._text(x)) > EXPLAINED:
+            raise BadRecord(f"text: {len(x)} characters, at most {EXPLAINED} are explained")
+        return explain(self, x)
 
     def reset(self) -> None:
         """Forget what was learned; categories keep their places."""
