@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -123,3 +124,22 @@ def test_what_was_typed_stays_while_the_state_is_renewed(browser: Browser, page:
     browser.run("document.querySelector('#state').replaceChildren(); renew();")
     browser.wait("return document.querySelectorAll('#state h2').length === 2")
     assert browser.run("return document.getElementById('box').elements.text.value") == "stolen"
+
+
+def test_the_command_line_asks_the_same_daemon(page: str, tmp_path: Path) -> None:
+    (tmp_path / "streamd.toml").write_text(SETTINGS.format(port=page.rpartition(":")[2]))
+
+    def streamd(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "streamd.cli", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    told = json.loads(streamd("predict", "messages", "stolen card", "--json").stdout)
+    assert told["label"] == "lost_or_stolen_card"
+    shown = streamd("explain", "messages", "My card was stolen. Help!", "--html", "why.html")
+    assert "lost_or_stolen_card" in shown.stdout
+    assert "stolen" in (tmp_path / "why.html").read_text()
+    refused = streamd("predict", "messages", '{"features": {}}')
+    assert (refused.returncode, "text" in refused.stderr) == (1, True)
+    assert "no pipeline other" in streamd("predict", "other", "x").stderr
+    nobody = streamd("predict", "messages", "x", "--url", f"127.0.0.1:{free_port()}")
+    assert nobody.returncode == 75
