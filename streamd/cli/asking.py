@@ -49,7 +49,7 @@ def explain(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """What the live model says of an event, with the whole reason: for a text every word, sentence and paragraph."""
+    """What the live model says of an event, with the whole reason: of a text, word by word."""
     loaded = load(config)
     raw = ask(loaded, pipeline, "explain", event, key, partition, addresses(loaded, url, workers))
     told = msgspec.json.decode(raw)
