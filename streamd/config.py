@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from streamd.config_match import HindsightKeys as HindsightKeys
 from streamd.config_match import MatchLimits as MatchLimits
 from streamd.config_match import MatchPipeline as MatchPipeline
 from streamd.config_match import ProbabilityKeys as ProbabilityKeys

@@ -84,6 +84,39 @@ class ProbabilityKeys(Keys, frozen=True):
     ] = 1 << 20
 
 
+RuleName = Literal[
+    "auto",
+    "greedy",
+    "least",
+    "gu",
+    "sc",
+    "hz",
+    "hzu",
+    "scu",
+    "guh",
+    "exp",
+    "k_b",
+    "ranking",
+    "perturbed_greedy",
+    "random",
+]
+
+
+class HindsightKeys(Keys, frozen=True):
+    """`[pipeline.NAME.hindsight]` of a match pipeline: the last arrivals of each pool, judged in the background.
+
+    Their matching LP, the ratio of what was matched to it, and what other rules would have got.
+    """
+
+    window: Annotated[int, Meta(ge=0, le=100_000, description="arrivals; 0: nothing is judged")] = 1000
+    edges: Annotated[Positive, Meta(description="the most edges of these arrivals")] = 20_000
+    every: Annotated[Positive, Meta(description="arrivals of a pool between two judgements")] = 250
+    shadows: Annotated[
+        tuple[RuleName, ...],
+        Meta(description="rules scored beside the acting one: a function stands for stochastic balance with it"),
+    ] = ("greedy", "random")
+
+
 class MatchLimits(Keys, frozen=True):
     """`[pipeline.NAME.limits]` of a match pipeline: the most it keeps, per partition or per pool."""
 
@@ -124,6 +157,7 @@ class MatchPipeline(Keys, AnyPipeline, frozen=True):
     ] = field(default_factory=dict)
     rule: RuleKeys = RuleKeys()
     probabilities: ProbabilityKeys = ProbabilityKeys()
+    hindsight: HindsightKeys = HindsightKeys()
     limits: MatchLimits = MatchLimits()
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from streamd.metric_rows import SHARD, Row, Sample
-from streamd.views import MatchingView, PoolView
+from streamd.views import HindsightView, MatchingView, PoolView
 
 POOL = (*SHARD, "pool")
 
@@ -46,6 +46,19 @@ TABLE: Mapping[str, Row] = {
         (*POOL, "group"),
         "Fading share of a group's matches.",
     ),
+    "streamd_pool_hindsight_arrivals": Row("gauge", POOL, "Last arrivals that were judged in hindsight."),
+    "streamd_pool_hindsight_edges": Row("gauge", POOL, "Their edges."),
+    "streamd_pool_hindsight_bound": Row("gauge", POOL, "Value of their matching LP: no rule expects more."),
+    "streamd_pool_hindsight_reward": Row("gauge", POOL, "Expected worth of what was matched of them."),
+    "streamd_pool_hindsight_ratio": Row(
+        "gauge", POOL, "The reward's ratio to the bound; luck may lift it above 1."
+    ),
+    "streamd_pool_certified_ratio": Row(
+        "gauge", (*POOL, "against", "assumes", "source"), "What the rule reaches in the worst case."
+    ),
+    "streamd_pool_rule_reward": Row("gauge", (*POOL, "rule"), "Mean reward of a rule on the same arrivals."),
+    "streamd_pool_rule_ratio": Row("gauge", (*POOL, "rule"), "The same as a ratio to the bound."),
+    "streamd_pool_rule_interval": Row("gauge", (*POOL, "rule"), "Half its 95 percent interval."),
 }
 
 COUNTS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -89,3 +102,20 @@ def _pool(labels: tuple[str, ...], pool: PoolView) -> Iterator[Sample]:
         yield "streamd_pool_unmatched", (*labels, reason), count
     for group, share in pool.groups.items():
         yield "streamd_pool_group_share", (*labels, group), share
+    if pool.hindsight is not None:
+        yield from _hindsight(labels, pool.hindsight)
+
+
+def _hindsight(labels: tuple[str, ...], found: HindsightView) -> Iterator[Sample]:
+    yield "streamd_pool_hindsight_arrivals", labels, found.arrivals
+    yield "streamd_pool_hindsight_edges", labels, found.edges
+    yield "streamd_pool_hindsight_bound", labels, found.bound
+    yield "streamd_pool_hindsight_reward", labels, found.reward
+    yield "streamd_pool_hindsight_ratio", labels, found.ratio
+    if found.certified is not None:
+        about = (found.against, found.assumes, found.source)
+        yield "streamd_pool_certified_ratio", (*labels, *about), found.certified
+    for rule in found.rules:
+        yield "streamd_pool_rule_reward", (*labels, rule.rule), rule.reward
+        yield "streamd_pool_rule_ratio", (*labels, rule.rule), rule.ratio
+        yield "streamd_pool_rule_interval", (*labels, rule.rule), rule.interval

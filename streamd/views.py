@@ -126,6 +126,33 @@ class GroupsView(Struct, frozen=True):
     nobody_loss: float | None
 
 
+class RuleView(Struct, frozen=True):
+    """A rule run over a pool's window with simulated outcomes: mean reward, ratio to the bound, 95 % interval."""
+
+    rule: str
+    reward: float
+    ratio: float
+    interval: float
+
+
+class HindsightView(Struct, frozen=True):
+    """A pool's last arrivals in hindsight. bound: the value of the matching LP; reward: the expected worth of what
+    was matched; ratio: of the two (luck may lift it above 1). certified: what the rule reaches in the worst case,
+    of `against`, if all is as it `assumes`. rules: the acting one and its shadows, under the same outcomes.
+    """
+
+    arrivals: int
+    edges: int
+    bound: float
+    reward: float
+    ratio: float
+    certified: float | None
+    against: str
+    assumes: str
+    source: str
+    rules: tuple[RuleView, ...]
+
+
 class PoolView(Struct, frozen=True):
     """One pool of a matching pipeline.
 
@@ -147,6 +174,7 @@ class PoolView(Struct, frozen=True):
     alarm: bool
     segments: int
     groups: Mapping[str, float]  # the fading share of the matches of each group that has a least share
+    hindsight: HindsightView | None = None
 
 
 class MatchingView(Struct, frozen=True):

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from streamd.config import Config, MatchPipeline
 from streamd.errors import ConfigError
+from streamd.matching import replay
 from streamd.matching.arrivals import Limits
 from streamd.matching.pool import Pool
 from streamd.matching.probabilities import Source
@@ -36,6 +39,10 @@ def settings(config: Config, name: str, pipeline: MatchPipeline, model: str, par
         ),
         pools=limits.pools,
         attempts=pipeline.attempts,
+        window=pipeline.hindsight.window,
+        window_edges=pipeline.hindsight.edges,
+        every=pipeline.hindsight.every,
+        shadows=_shadows(pipeline),
         partitions=partitions,
         record_bytes=config.limits.record,
         ahead=config.limits.ahead.milliseconds,
@@ -80,7 +87,17 @@ def _certificate(told: Promise) -> str:
 
 def warm_up(pipeline: MatchPipeline) -> None:
     """Compile, or load, the kernels that this pipeline needs."""
-    exercise(_rule(pipeline, ""), _source(pipeline, ""))
+    exercise(_rule(pipeline, ""), _source(pipeline, ""), pipeline.hindsight.window > 0)
+
+
+def _shadows(pipeline: MatchPipeline) -> dict[str, Rule]:
+    """The shadow rules: their own kind, function and load; all else as the acting rule has it."""
+    acting = _rule(pipeline, "")
+    shadows: dict[str, Rule] = {}
+    for name in pipeline.hindsight.shadows:
+        other = replay.ALL[name]
+        shadows[name] = replace(acting, kind=other.kind, f=other.f, load=other.load)
+    return shadows
 
 
 def _rule(pipeline: MatchPipeline, where: str) -> Rule:

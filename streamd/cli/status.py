@@ -12,6 +12,7 @@ from rich.table import Table
 from streamd import snapshot, wiring
 from streamd.cli.options import ConfigFile, Json, console, existing, load, print_json
 from streamd.cli.status_groups import groups_table
+from streamd.cli.status_pools import pools_table
 from streamd.config import Config, secret
 from streamd.errors import StreamdError
 from streamd.http.app import Pipelines
@@ -208,8 +209,9 @@ def _print(found: Status) -> None:
         for shard in pipeline.shards:
             if shard.groups is not None:
                 out.print(groups_table(shard.partition, shard.groups))
-        if any(shard.matching is not None for shard in pipeline.shards):
-            out.print(_pools(pipeline.shards))
+        for shard in pipeline.shards:
+            if shard.matching is not None:
+                out.print(pools_table(shard.partition, shard.matching))
         if any(shard.shadows for shard in pipeline.shards):
             out.print(_shadows(pipeline.shards))
 
@@ -228,33 +230,6 @@ def _table(shards: Sequence[ShardStatus]) -> Table:
             _measures(shard.quality),
             _age(shard.snapshot),
         )
-    return table
-
-
-def _pools(shards: Sequence[ShardStatus]) -> Table:
-    """The pools of a matching pipeline."""
-    table = Table(box=None, pad_edge=False)
-    for name in (
-        "pool",
-        "partition",
-        "resources",
-        "open",
-        "matched",
-        "settled",
-        "successes",
-        "expected",
-        "unmatched",
-    ):
-        table.add_column(name, justify="left" if name in ("pool", "unmatched") else "right")
-    for shard in shards:
-        for pool in shard.matching.pools if shard.matching is not None else ():
-            numbers = (shard.partition, pool.resources, pool.open, pool.matched, pool.settled, pool.succeeded)
-            table.add_row(
-                pool.pool,
-                *(f"{number:,}" for number in numbers),
-                f"{pool.expected:,.1f}{' (miscalibrated)' if pool.alarm else ''}",
-                ", ".join(f"{reason} {count:,}" for reason, count in pool.unmatched.items()),
-            )
     return table
 
 

@@ -112,11 +112,14 @@ def _pools(view: MatchingView) -> str:
     rows = []
     for pool in view.pools:
         numbers = (pool.resources, pool.open, pool.matched, pool.settled, pool.succeeded, round(pool.expected))
+        found = pool.hindsight
+        ratio = "" if found is None else f"{found.ratio:.3f}"
         why = "; ".join(f"{reason}: {count:,}" for reason, count in pool.unmatched.items())
         alarm = " <span class=waiting>miscalibrated</span>" if pool.alarm else ""
         cells = "".join(f"<td>{number:,}" for number in numbers)
-        rows.append(f"<tr><th scope=row>{escape(pool.pool)}{alarm}{cells}<td>{escape(why)}")
-    return f"<table><tr><th scope=col>pool{head}<th scope=col>unmatched{''.join(rows)}</table>"
+        rows.append(f"<tr><th scope=row>{escape(pool.pool)}{alarm}{cells}<td>{ratio}<td>{escape(why)}")
+    last = "<th scope=col>of the matching LP<th scope=col>unmatched"
+    return f"<table><tr><th scope=col>pool{head}{last}{''.join(rows)}</table>"
 
 
 def _quality(total: Mapping[str, float], fading: Mapping[str, float]) -> str:

@@ -10,7 +10,9 @@ randomness.
     probabilities   p from the event, or learned: Beta posteriors, logistic
     attempts        what was promised and is still open, or remembered
     segments        edge sets kept under a name
+    arrivals, choosing  what comes, and which edge it gets
     pool            all of these together: decide, apply, settle
     bounds          the hindsight optima: matching LP, stochastic configuration LP, exact for tiny pools
+    window, hindsight   a pool's last arrivals, judged against their LP, beside other rules
     replay          every rule on a recorded stream, against the bounds
 """

@@ -21,21 +21,30 @@ from scipy.optimize import linprog
 from scipy.sparse import coo_array, vstack
 
 from streamd.errors import StreamdError
-from streamd.matching.instance import Instance, Integers
+from streamd.matching.instance import Floats, Instance, Integers
 
 STATES = 1 << 16  # of the exact optimum
 
 
-def matching_lp(given: Instance) -> float:
-    """The matching LP's value."""
+def matching_lp(
+    given: Instance, units: Floats | None = None, *, money: bool = False, attempts: bool = False
+) -> float:
+    """The matching LP's value.
+
+    units: (E,) what a success of an edge takes, else 1; money: that is its worth, too; attempts: every attempt
+    takes it, successful or not.
+    """
     edges = len(given.p)
     if not edges:
         return 0.0
+    takes = np.ones(edges) if units is None else units
+    worth = takes if money else given.weight[given.slots]
     rows = np.concatenate([given.arrivals, len(given.starts) - 1 + given.slots])
     shape = (len(given.starts) - 1 + given.n, edges)
-    A = coo_array((np.concatenate([np.ones(edges), given.p]), (rows, np.tile(np.arange(edges), 2))), shape)
+    use = _c(np.ones(edges), takes if attempts else takes * given.p)
+    A = coo_array((use, (rows, np.tile(np.arange(edges), 2))), shape)
     b = np.concatenate([np.ones(len(given.starts) - 1), given.capacity])
-    return _solve(given.weight[given.slots] * given.p, A.tocsr(), b)
+    return _solve(worth * given.p, A.tocsr(), b)
 
 
 def stochastic_lp(given: Instance) -> float | None:

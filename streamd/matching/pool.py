@@ -40,6 +40,7 @@ from streamd.matching.probabilities import Chances, Source
 from streamd.matching.resources import Offer, Resources
 from streamd.matching.rules import Rule
 from streamd.matching.segments import Segments
+from streamd.matching.window import Window
 from streamd.snapshot import State, merge, split
 
 Late = Literal["ignore", "accept", "correct"]
@@ -68,7 +69,8 @@ class Pool:
 
     timeout: milliseconds after which an open attempt counts as failed (its arrival's deadline, if earlier);
     late: what a success after that does: nothing; "accept": it takes its unit; "correct": it is learned, too.
-    shares: least share of the matches per group. ranks: recorded ranks for a replay, see `Resources`.
+    shares: least share of the matches per group. window: keeps the last arrivals.
+    ranks: recorded ranks for a replay, see `Resources`.
     Raises ConfigError for parameters out of range.
     """
 
@@ -82,6 +84,7 @@ class Pool:
         shares: Mapping[str, float] | None = None,
         limits: Limits | None = None,
         ranks: NDArray[np.float64] | None = None,
+        window: Window | None = None,
     ) -> None:
         if timeout < 1:
             raise ConfigError("timeout", "must be 1 millisecond or more")
@@ -99,6 +102,7 @@ class Pool:
         self.counts = dict.fromkeys(COUNTS, 0)
         self.reasons: dict[str, int] = {}  # why arrivals were left unmatched -> how many
         self.expected, self.succeeded = 0.0, 0  # successes of the settled attempts: by their p, and in truth
+        self.window = window
         self._taken: dict[str, tuple[str, ...]] = {}  # distinct key -> resources that were given
         self._chooser = Chooser(rule, self.source, self.resources, self.chances)
 
@@ -149,7 +153,7 @@ class Pool:
             return Decision(None, "the deadline has passed")
         if len(self.attempts.open) >= self.limits.open:
             return Decision(None, "too many attempts are open")
-        return self._chooser.choose(arrival, edges, self._barred(arrival), now, self.timeout)
+        return self._chooser.choose(arrival, edges, self._slots(self._barred(arrival)), now, self.timeout)
 
     def apply(self, arrival: Arrival, decision: Decision, now: int, edges: "Edges | str | None" = None) -> bool:
         """Make a decision true. Returns whether it is new; an (arrival, attempt) has one decision only."""
@@ -157,19 +161,23 @@ class Pool:
             self.counts["repeated_arrivals"] += 1
             return False
         self.counts["arrivals"] += 1
-        if arrival.edges is not None:
+        if arrival.edges is not None or self.window is not None:
             edges = self._edges(arrival) if edges is None else edges
-            self.counts["unknown_edges"] += 0 if isinstance(edges, str) else int(np.count_nonzero(edges.slots < 0))
+        if arrival.edges is not None and isinstance(edges, Edges):
+            self.counts["unknown_edges"] += int(np.count_nonzero(edges.slots < 0))
+        slot = -1 if decision.resource is None else self._slot(decision.resource)
+        if decision.resource is not None and slot < 0:
+            raise BadRecord("the resource of the decision is not known")
+        codes = self.chances.codes(arrival.features)
+        if self.window is not None and isinstance(edges, Edges):
+            needs = self.resources.needs(arrival.needs) if arrival.needs else np.uint64(0)
+            self.window.add(arrival, edges, codes, needs, self._barred(arrival), decision, slot)
         if decision.resource is None:
             self.counts["unmatched"] += 1
             self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
             self.attempts.add(Attempt(decision, arrival.id, arrival.attempt, now, status="unmatched"))
             return True
-        slot = self._slot(decision.resource)
-        if slot < 0:
-            raise BadRecord("the resource of the decision is not known")
         self.counts["matched"] += 1
-        codes = self.chances.codes(arrival.features)
         self.attempts.add(Attempt(decision, arrival.id, arrival.attempt, now, arrival.kind, codes))
         kernel.book(slot, decision.p, decision.units, now, self.resources.state)
         if arrival.distinct is not None:
@@ -275,11 +283,12 @@ class Pool:
             edges = Edges(slots, np.zeros(len(slots)), NO_EDGES.bids)
         return edges if len(edges.slots) else "there are no edges"
 
-    def _barred(self, arrival: Arrival) -> NDArray[np.int64]:
-        """Slots an arrival must not get."""
-        names = list(arrival.exclude)
-        if arrival.distinct is not None:
-            names += self._taken.get(arrival.distinct, ())
+    def _barred(self, arrival: Arrival) -> tuple[str, ...]:
+        """Resources an arrival must not get."""
+        names = tuple(arrival.exclude)
+        return names if arrival.distinct is None else names + self._taken.get(arrival.distinct, ())
+
+    def _slots(self, names: tuple[str, ...]) -> NDArray[np.int64]:
         return self.resources.names.find(names)
 
     # --- applying

@@ -14,7 +14,9 @@ class Settings(Struct, frozen=True):
     """One pipeline's.
 
     attempts: how often an arrival may be tried in all; after a time-out it is written to `arrivals` again without
-    who failed. partitions: of the inputs, to refuse a pool on a partition that is not its own; 0: not checked.
+    who failed. window: arrivals of a pool judged in hindsight, 0 for none, with so many edges at most; every: how
+    often; shadows: rules scored beside the acting one. partitions: of the inputs, to refuse a pool on a partition
+    that is not its own; 0: not checked.
     """
 
     arrivals: str
@@ -32,5 +34,9 @@ class Settings(Struct, frozen=True):
     pools: int = 1000
     attempts: int = 1
     partitions: int = 0
+    window: int = 0
+    window_edges: int = 20_000
+    every: int = 250
+    shadows: Mapping[str, Rule] = {}
     record_bytes: int = 1 << 20
     ahead: int = 300_000

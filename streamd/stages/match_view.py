@@ -2,10 +2,10 @@
 
 from streamd.matching.pool import Pool
 from streamd.matching.resources import DEVIATIONS
-from streamd.views import PoolView
+from streamd.views import HindsightView, PoolView
 
 
-def shown(name: str, pool: Pool) -> PoolView:
+def shown(name: str, pool: Pool, hindsight: HindsightView | None) -> PoolView:
     counts, expected = pool.counts, pool.expected
     return PoolView(
         name,
@@ -20,4 +20,5 @@ def shown(name: str, pool: Pool) -> PoolView:
         abs(pool.succeeded - expected) > DEVIATIONS * max(expected, 1.0) ** 0.5,
         len(pool.segments.kept),
         pool.resources.group_shares(),
+        hindsight,
     )

@@ -27,9 +27,11 @@ from streamd.matching.attempts import Attempt, Decision
 from streamd.matching.pool import COUNTS as POOL_COUNTS
 from streamd.matching.pool import Pool
 from streamd.matching.resources import Offer
+from streamd.matching.window import Window
 from streamd.ports import Output, Record, murmur2
 from streamd.questions import Question
 from streamd.snapshot import State, merge, split
+from streamd.stages.hindsight import Watch
 from streamd.stages.match_records import NO_REPLY, ArrivalRecord, Match, OutcomeRecord, ResourceRecord, Told, asked
 from streamd.stages.match_settings import Settings
 from streamd.stages.match_view import shown
@@ -77,6 +79,7 @@ class Matching:
             settings.resources: msgspec.json.Decoder(ResourceRecord),
             settings.outcomes: msgspec.json.Decoder(OutcomeRecord),
         }
+        self._watch = Watch(settings.rule, settings.shadows, settings.every)
         self._next = NEVER  # no attempt of any pool is over its time before
         self._offered: dict[
             str, dict[str, bytes]
@@ -84,7 +87,9 @@ class Matching:
 
     def take(self, records: Sequence[Record], refused: Mapping[int, Refusal] = {}) -> Taken:
         """Decide and apply a batch. refused: decided beforehand."""
-        return self._apply(records, refused, None)
+        taken = self._apply(records, refused, None)
+        self._watch.look(self.pools, self.now)
+        return taken
 
     def replay(
         self,
@@ -306,6 +311,7 @@ class Matching:
             late=given.late,
             shares=given.shares,
             limits=given.limits,
+            window=Window(given.window, given.window_edges) if given.window else None,
         )
 
     def _match(self, told: ArrivalRecord, arrival: Arrival, decision: Decision, value: bytes) -> Match:
@@ -347,7 +353,9 @@ class Matching:
             classes=0,
             delay=DelayView((), (0,), 0.0),
             quality=QualityView(settled, total, {}, 0),
-            matching=MatchingView(tuple(shown(name, pool) for name, pool in self.pools.items())),
+            matching=MatchingView(
+                tuple(shown(name, pool, self._watch.found(name)) for name, pool in self.pools.items())
+            ),
         )
 
     def freeze(self) -> Callable[[], State]:

@@ -42,6 +42,7 @@ outcomes = "{group}-outcomes"
 matches = "{group}-assignments"
 timeout = "1h"
 attempts = 2
+hindsight = {{ every = 3, shadows = ["gu", "random"] }}
 {rule}
 """
 PATIENCE = 60.0  # seconds
@@ -159,6 +160,7 @@ def test_arrivals_are_matched_once_over_restarts_a_reoffer_and_a_change_of_rule(
         world.send("outcomes", {"id": match["id"], "pool": match["pool"], "success": True})
     fill(world, 12, 24)
     fill(world, 0, 3)  # asked again: the same answers
+    assert all(pool.expected == 0.0 for pool in pools(first).values())
     settled = lambda view: counted(view, "repeated_arrivals") == 3 and counted(view, "successes") == 6  # noqa: E731
     second = world.run(settled, '[pipeline.desk.rule]\nf = "gu"')
     # then nothing was decided anew
@@ -177,7 +179,12 @@ def test_arrivals_are_matched_once_over_restarts_a_reoffer_and_a_change_of_rule(
     world.run(lambda view: counted(view, "timeouts") >= 18 and counted(view, "reoffered") >= 12)
     world.run(lambda view: counted(view, "arrivals") >= 36)
     told = {match["id"]: match.get("resource") for match in world.matches()}
-    last = world.run(lambda view: view.ready)
+    fill(world, 24, 36)
+    judged = world.run(lambda view: any(pool.hindsight for pool in pools(view).values()))
+    (found, *_) = [pool.hindsight for pool in pools(judged).values() if pool.hindsight]
+    assert (found.arrivals, [rule.rule for rule in found.rules]) == (4, ["acting", "gu", "random"])
+    assert 0.0 < found.reward <= found.bound
+    last = world.run(lambda view: counted(view, "arrivals") >= 48)
     # and the journal alone, without a snapshot, gives the same state
     (world.folder / "store.db").unlink()
     replayed = world.run(lambda view: view.ready)

@@ -11,11 +11,13 @@ from streamd.views import (
     EstimateView,
     GroupsView,
     GroupView,
+    HindsightView,
     LagView,
     MatchingView,
     PoolView,
     QualityView,
     QueryingView,
+    RuleView,
     ShadowsView,
     ShadowView,
     ShardView,
@@ -72,6 +74,35 @@ GROUPS = GroupsView(
     nobody_loss=0.5,
 )
 
+HINDSIGHT = HindsightView(
+    arrivals=1000,
+    edges=5000,
+    bound=100.0,
+    reward=90.0,
+    ratio=0.9,
+    certified=0.613,
+    against="non-clairvoyant",
+    assumes="vanishing probabilities",
+    source="Huang et al. 2023",
+    rules=(RuleView("greedy", 85.0, 0.85, 0.01),),
+)
+
+POOL = PoolView(
+    pool="desk",
+    resources=5,
+    open=3,
+    matched=40,
+    unmatched={"no resource has room": 6},
+    settled=37,
+    expected=20.5,
+    succeeded=19,
+    miscalibrated=1,
+    alarm=False,
+    segments=2,
+    groups={"women": 0.4},
+    hindsight=HINDSIGHT,
+)
+
 SHARD = ShardView(
     partition=1,
     phase="running",
@@ -99,9 +130,7 @@ SHARD = ShardView(
         estimates=EstimateView(0.7, 0.8, 55.5, 0.82, 0.03, 70, 9),
         annotators=(AnnotatorView("ann", 0.9, 0.8, 61.5, 1.5, 2, 30, 1, False),),
     ),
-    matching=MatchingView(
-        (PoolView("desk", 5, 3, 40, {"no resource has room": 6}, 37, 20.5, 19, 1, False, 2, {"women": 0.4}),)
-    ),
+    matching=MatchingView((POOL,)),
     shadows=ShadowsView(
         "linear/0badcafe", (ShadowView("bold", "river/0ddba11", 11, 1, {"accuracy": 0.6}, {"accuracy": 0.7}),)
     ),

@@ -17,7 +17,7 @@ from streamd.views import EngineView, LagView, Phase
 
 LABELS = {"pipeline", "command", "topic", "partition", "outcome", "phase", "measure", "window", "name", "shadow"}
 GROUP_LABELS = {"group", "model", "end", "expert", "alarm", "declaration", "reason"}
-POOL_LABELS = {"pool", "kind"}
+POOL_LABELS = {"pool", "kind", "against", "assumes", "source", "rule"}
 
 
 def exposition(*views: EngineView) -> str:
