@@ -47,7 +47,7 @@ logger = logging.getLogger("streamd")
 def build(config: Config) -> Daemon:
     """All engines of a configuration, not yet started. Raises ConfigError."""
     check(config)
-    _warm_up(config)
+    warm_up(config)
     parts = []
     for name, pipeline in config.pipeline.items():
         sight = Sight(name, pipeline.task, model(pipeline), pipeline.events, pipeline.answers)
@@ -348,7 +348,7 @@ def _signing_key(config: Config) -> bytes | None:
     return None if secret is None else secret.encode()
 
 
-def _warm_up(config: Config) -> None:
+def warm_up(config: Config) -> None:
     """Compile, or load, the kernels before anything starts: nobody waits for it, least of all the watchdog."""
     began = time.monotonic()
     kernels.load({kind for one in config.pipeline.values() if isinstance(one, Pipeline) for kind in one.kinds})

@@ -19,6 +19,7 @@ from streamd.cli.groupwise import groupwise
 from streamd.cli.init import init
 from streamd.cli.match import match
 from streamd.cli.promote import promote
+from streamd.cli.replay import replay
 from streamd.cli.run import run
 from streamd.cli.send import send
 from streamd.cli.skip import skip
@@ -35,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (run, check, init, send, tail, status, skip, demo, promote, predict, explain):
+for verb in (run, check, init, send, tail, status, skip, demo, promote, predict, explain, replay):
     app.command()(verb)
 app.add_typer(active, name="active")
 app.add_typer(groupwise, name="groupwise")

@@ -68,7 +68,7 @@ def json_lines(source: Input, key: str, split: bool) -> Iterator[list[Item]]:
             yield items
     if rest.strip():
         if not _is_json(rest):
-            raise StreamdError(f"{source.name}: line {count + 1}, the last, is incomplete and was not sent")
+            raise StreamdError(f"{source.name}: line {count + 1}, the last, is incomplete and was left out")
         yield [_item(rest, key, split)]
 
 

@@ -64,7 +64,7 @@ def test_a_cut_last_line_is_reported_and_not_sent(streamd: Terminal) -> None:
     done = streamd("send", "events", "in.jsonl", "--json")
     assert done.code == 1
     assert done.json["records"] == 1
-    assert done.json["problem"] == "in.jsonl: line 2, the last, is incomplete and was not sent"
+    assert done.json["problem"] == "in.jsonl: line 2, the last, is incomplete and was left out"
     assert done.err == f"streamd: {done.json['problem']}\n"
     assert len(streamd.records("events")) == 1
 

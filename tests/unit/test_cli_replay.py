@@ -1,0 +1,127 @@
+"""`streamd replay`: what a configuration would have done, and that it does nothing."""
+
+import doctest
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import CONFIG, Terminal
+
+from streamd import paired
+from streamd.paired import difference
+from streamd.ports import Output
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.chdir(tmp_path)
+    found = Terminal(tmp_path, capsys)
+    worse = CONFIG.format(partitions=1).replace('"linear"', '"linear", eta = 50.0, clip = 0.1')
+    (tmp_path / "worse.toml").write_text(worse.replace('"events"', '"others"').replace('"labels"', '"answers"'))
+    return found
+
+
+def lines(n: int, label: bool = True) -> list[dict[str, object]]:
+    draw = random.Random(5)
+    found: list[dict[str, object]] = []
+    for i in range(n):
+        x = draw.uniform(-3, 3)
+        found.append({"id": f"e{i}", "features": {"x": x, "noise": draw.gauss(0, 5)}})
+        if label:
+            found[-1]["label"] = "high" if x + draw.gauss(0, 0.3) > 0.5 else "low"
+    return found
+
+
+def text(rows: list[dict[str, object]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_a_file_through_two_configurations_side_by_side(terminal: Terminal) -> None:
+    name = terminal.file("in.jsonl", text(lines(600)))
+    asked = ("replay", name, "-c", "streamd.toml", "-c", "worse.toml", "--delay", "5", "--picture", "c.svg")
+    done = terminal(*asked, "--json")
+    assert done.code == 0
+    first, second = done.json["runs"]
+    assert first["records"] == second["records"] == 1200
+    assert first["events"] == first["labels"] == first["scored"] == 600
+    assert first["score"] == pytest.approx(first["quality"]["accuracy"])
+    (found,) = done.json["differences"]
+    assert found["mean"] == pytest.approx(second["score"] - first["score"])
+    assert found["low"] < found["mean"] < found["high"] < 0
+    assert (terminal.folder / "c.svg").read_text().count("<polyline") == 2
+    told = terminal(*asked).out
+    assert "worse.toml: worse than the first, on 600 events" in told
+    # then nothing was written anywhere
+    assert not (terminal.folder / "streamd.db").exists()
+
+
+def test_the_same_configuration_twice_is_no_difference(terminal: Terminal) -> None:
+    name = terminal.file("in.jsonl", text(lines(100)))
+    done = terminal("replay", name, "-c", "streamd.toml", "-c", "streamd.toml")
+    assert "no difference from the first that 100 events can show" in done.out
+
+
+def test_topics_are_merged_by_time_and_may_be_replayed_from_an_offset_or_a_time(terminal: Terminal) -> None:
+    rows = lines(40)
+    for i, row in enumerate(rows):
+        label = json.dumps({"id": row["id"], "label": row.pop("label")}).encode()
+        terminal.append("events", [Output("", b"k", json.dumps(row).encode(), 1000 + 10 * i, 0)])
+        terminal.append("labels", [Output("", b"k", label, 1000 + 10 * i + 25, 0)])
+    whole = terminal("replay", "events", "--json").json["runs"][0]
+    assert (whole["events"], whole["labels"], whole["quality"] != {}) == (40, 40, True)
+    for start in ("30", "1970-01-01T00:00:01.300Z"):
+        part = terminal("replay", "events", "--from", start, "--json").json["runs"][0]
+        # the labels of the events before are for nobody
+        assert (part["events"], part["labels"]) == (10, 10)
+    assert [record.topic for record in terminal.records("events-predictions")] == []
+
+
+def test_a_file_cut_in_its_last_line_is_refused_and_nothing_is_replayed(terminal: Terminal) -> None:
+    name = terminal.file("cut.jsonl", text(lines(3)) + '{"id": "e4", "feat')
+    done = terminal("replay", name)
+    assert done.code == 1
+    assert done.out == ""
+    assert "cut.jsonl: line 4, the last, is incomplete and was left out; nothing was replayed" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("nothing",), "nothing is neither a file nor an input of pipeline a: events, labels"),
+        ((), "say what to replay"),
+        (("events", "--pipeline", "b"), "there is no pipeline b; there are a"),
+        (("events", "--from", "yesterday"), "expected start, an offset, or a time"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(terminal: Terminal, arguments: tuple[str, ...], reason: str) -> None:
+    terminal.append("events", [Output("", b"k", b"{}", 1, 0)])
+    terminal.append("labels", [Output("", b"k", b"{}", 1, 0)])
+    done = terminal("replay", *arguments)
+    assert done.code == 1
+    assert reason in done.err
+
+
+def test_the_interval_covers_the_difference_as_often_as_it_says() -> None:
+    rng = np.random.Generator(np.random.Philox(3))
+    hits = 0
+    for _ in range(60):
+        # differences that depend on their neighbours: single draws would give an interval far too short
+        noise = np.convolve(rng.normal(size=2050), np.ones(50) / 50, "valid")[:2000]
+        found = difference(np.zeros(2000), 0.1 + noise)
+        assert found is not None
+        hits += found.low < 0.1 < found.high
+    assert 50 <= hits <= 60
+
+
+def test_events_that_only_one_scored_are_no_pairs() -> None:
+    none = difference(np.array([np.nan, 1.0]), np.array([1.0, np.nan]))
+    assert none is None
+    one = difference(np.array([0.0, np.nan, 1.0]), np.array([1.0, 1.0, 1.0]))
+    assert one is not None
+    assert (one.n, one.mean) == (2, 0.5)
+
+
+def test_the_example_of_the_bootstrap() -> None:
+    assert doctest.testmod(paired).failed == 0
