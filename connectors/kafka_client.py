@@ -1,15 +1,16 @@
 """A Kafka cluster from outside the daemon (port `LogClient`), whichever client the daemon uses."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from connectors.kafka_cluster import Cluster, translated
+from connectors.kafka_journal import read_journal
 from connectors.kafka_protocol import check_output_partition
 from connectors.kafka_settings import Security, python_connection
 from streamd.errors import ConfigError
-from streamd.ports import Output, Record, TopicInfo, partition_of
+from streamd.ports import JournalEntry, Output, Record, TopicInfo, partition_of
 
 
 class KafkaLogClient:
@@ -124,6 +125,12 @@ class KafkaLogClient:
             oldest = consumer.beginning_offsets(wheres, timeout_ms=self._milliseconds)
             end = consumer.end_offsets(wheres, timeout_ms=self._milliseconds)
         return [(oldest[where], end[where]) for where in wheres]
+
+    def journal(self, topic: str, partition: int, start: int, after: int) -> Iterator[JournalEntry]:
+        if self._cluster.topics([topic]):
+            yield from read_journal(
+                self._connection, topic, partition, start, after, None, self._milliseconds / 1000
+            )
 
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:

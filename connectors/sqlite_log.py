@@ -253,23 +253,7 @@ class SqliteLog:
             self._file.rollback()
 
     def journal(self, partition: int, start: int, after: int, through: int | None) -> Iterator[JournalEntry]:
-        # One statement an entry: an iterator left half-way must not hold a read transaction open.
-        query = "SELECT checksum, entry FROM journal WHERE name = ? AND partition = ? AND sequence = ?"
-        if through is None:
-            through = max(after, self._last_entry(partition))
-        for sequence in range(after + 1, through + 1):
-            with self._file.errors():
-                row = self._file.db.execute(query, (self._journal, partition, sequence)).fetchone()
-            if row is None or zlib.crc32(row[1]) != row[0]:
-                what = "missing" if row is None else "damaged"
-                raise StateError(f"journal {self._journal} partition {partition}: entry {sequence} is {what}")
-            yield JournalEntry(sequence, row[1], sequence)
-
-    def _last_entry(self, partition: int) -> int:
-        query = "SELECT max(sequence) FROM journal WHERE name = ? AND partition = ?"
-        with self._file.errors():
-            row = self._file.db.execute(query, (self._journal, partition)).fetchone()
-        return row[0] or 0
+        return _journal(self._file, self._journal, partition, after, through)
 
     def trim_journal(self, partition: int, below: int, before: int) -> None:
         old = (
@@ -306,6 +290,24 @@ class SqliteLog:
         if self._seat is not None:
             os.close(self._seat)
             self._seat = None
+
+
+def _journal(
+    file: SqliteFile, journal: str, partition: int, after: int, through: int | None
+) -> Iterator[JournalEntry]:
+    """One statement an entry: an iterator left half-way must not hold a read transaction open."""
+    query = "SELECT checksum, entry FROM journal WHERE name = ? AND partition = ? AND sequence = ?"
+    if through is None:
+        last = "SELECT max(sequence) FROM journal WHERE name = ? AND partition = ?"
+        with file.errors():
+            through = max(after, file.db.execute(last, (journal, partition)).fetchone()[0] or 0)
+    for sequence in range(after + 1, through + 1):
+        with file.errors():
+            row = file.db.execute(query, (journal, partition, sequence)).fetchone()
+        if row is None or zlib.crc32(row[1]) != row[0]:
+            what = "missing" if row is None else "damaged"
+            raise StateError(f"journal {journal} partition {partition}: entry {sequence} is {what}")
+        yield JournalEntry(sequence, row[1], sequence)
 
 
 class SqliteLogClient:
@@ -350,6 +352,9 @@ class SqliteLogClient:
         if not 0 <= partition < len(streams):
             raise ConfigError("", f"topic {topic} has {len(streams)} partitions, none numbered {partition}")
         return streams[partition]
+
+    def journal(self, topic: str, partition: int, start: int, after: int) -> Iterator[JournalEntry]:
+        return _journal(self._file, topic, partition, after, None)
 
     def ends(self, topic: str) -> Sequence[tuple[int, int]]:
         self._need(topic)

@@ -181,6 +181,10 @@ class LogClient(Protocol):
     def ends(self, topic: str) -> Sequence[tuple[int, int]]:
         """Per partition: (oldest offset kept, next offset to be written)."""
 
+    def journal(self, topic: str, partition: int, start: int, after: int) -> Iterator[JournalEntry]:
+        """The committed entries after this sequence number, to the end, as `Log.journal` gives them; none if there
+        is no such journal yet. topic: the journal's."""
+
     def close(self) -> None: ...
 
 

@@ -176,13 +176,13 @@ def log(config: Config, name: str) -> Log:
     """The engine's side of the configured log for one pipeline. Raises ConfigError."""
     inputs, keys = config.pipeline[name].inputs, config.log
     group = f"{config.group}.{name}"
-    journal = f"{group}.journal"
+    entries = journal(config, name)
     if isinstance(keys, configuration.SqliteLog):
         return SqliteLog(
             keys.path,
             group=group,
             inputs=inputs,
-            journal=journal,
+            journal=entries,
             create=True,
             partitions=keys.partitions,
             retention=Retention(records=keys.retention_records, seconds=keys.retention),
@@ -193,7 +193,7 @@ def log(config: Config, name: str) -> Log:
         group=group,
         worker=config.worker.name,
         inputs=inputs,
-        journal=journal,
+        journal=entries,
         security=_security(keys.security),
         client_settings=keys.client_settings,
         session_timeout=keys.session_timeout,
@@ -226,6 +226,11 @@ def _security(keys: configuration.KafkaSecurity) -> Security:
         username=keys.username or None,
         password=secret(keys.password_file, keys.password_env, key="log.security.password_file"),
     )
+
+
+def journal(config: Config, name: str) -> str:
+    """The topic of a pipeline's journal."""
+    return f"{config.group}.{name}.journal"
 
 
 def client(config: Config) -> LogClient:

@@ -20,6 +20,8 @@ from streamd.cli.csv_source import Columns
 from streamd.cli.curves import svg
 from streamd.cli.options import Json, console, print_json
 from streamd.cli.replay_source import is_file, of_file, of_topics, renamed
+from streamd.cli.replay_verify import report as report_verified
+from streamd.cli.replay_verify import verify as verified
 from streamd.config import Config
 from streamd.errors import Refused
 from streamd.keys import AnyPipeline
@@ -86,6 +88,9 @@ def replay(
     label: Annotated[str | None, typer.Option(help="CSV: the column of the label.")] = None,
     text: Annotated[str | None, typer.Option(help="CSV: the column of the text.")] = None,
     missing: Annotated[list[str] | None, typer.Option(help="CSV: what a missing cell holds. Repeatable.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Instead: decide the journal anew, compare with what was written.")
+    ] = False,
     picture: Annotated[Path | None, typer.Option(help="Write the curves to this file, as SVG.")] = None,
     json: Json = False,
 ) -> None:
@@ -97,6 +102,12 @@ def replay(
     loaded = [configuration.load(path) for path in named]
     for one in loaded:
         wiring.check(one)
+    if verify:
+        if source is not None or len(loaded) > 1:
+            raise Refused("--verify reads the journal: give it one configuration, and nothing to replay")
+        wiring.warm_up(loaded[0])
+        report_verified(verified(loaded[0], pipeline, lambda done: None), json)
+        return
     if source is None:
         raise Refused("say what to replay: a file, or a topic that a pipeline reads")
     names = [_chosen(one, pipeline, source) for one in loaded]
