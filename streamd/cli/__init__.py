@@ -14,6 +14,7 @@ from streamd import __version__
 from streamd.cli.active import active
 from streamd.cli.asking import explain, predict
 from streamd.cli.check import check
+from streamd.cli.crowd import crowd
 from streamd.cli.demo import demo
 from streamd.cli.groupwise import groupwise
 from streamd.cli.init import init
@@ -36,7 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (run, check, init, send, tail, status, skip, demo, promote, predict, explain, replay):
+for verb in (run, check, init, send, tail, status, skip, demo, promote, predict, explain, replay, crowd):
     app.command()(verb)
 app.add_typer(active, name="active")
 app.add_typer(groupwise, name="groupwise")

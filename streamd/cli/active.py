@@ -114,8 +114,11 @@ def simulate_command(
         for delay, noise, budget, name in grid
         for seed in range(1, seeds + 1)
     ]
-    _rows(file, label, tuple(drop or ()), limit)  # a file that is no stream is refused before anything starts
-    source = (file, label, tuple(drop or ()), limit)
+    if not file.exists():
+        raise StreamdError(f"{file} cannot be read: there is no such file")
+    # Rows are kept by the file's place and time: another folder's file of the same name is another stream.
+    source = (file.resolve(), file.stat().st_mtime_ns, label, tuple(drop or ()), limit)
+    _rows(*source)  # a file that is no stream is refused before anything starts
     done = _all(source, kind, runs, jobs or os.cpu_count() or 1)
     if picture is not None:
         picture.write_text(svg([(one.run.strategy, one.run.budget, one.result.accuracy) for one in done]))
@@ -126,7 +129,7 @@ def simulate_command(
         console().print(_table(done))
 
 
-Source = tuple[Path, str, tuple[str, ...], int | None]
+Source = tuple[Path, int, str, tuple[str, ...], int | None]
 
 
 def _all(source: Source, kind: str, runs: Sequence[Run], jobs: int) -> list[Simulated]:
@@ -157,7 +160,7 @@ def _one(source: Source, kind: str, run: Run) -> Simulated:
 
 
 @lru_cache(maxsize=1)
-def _rows(file: Path, label: str, drop: tuple[str, ...], limit: int | None) -> list[Row]:
+def _rows(file: Path, written: int, label: str, drop: tuple[str, ...], limit: int | None) -> list[Row]:
     found: list[Row] = []
     columns = Columns(label=label, drop=frozenset(drop), types={label: "string"})
     with opened(str(file)) as source, rewindable(source) as twice:
