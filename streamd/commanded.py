@@ -1,4 +1,5 @@
-"""What the operator's commands have made of a shard, beside its task: records to skip, and what was done.
+"""What the operator's commands have made of a shard, beside its task: records to skip, what was done,
+and how it works, which a reload changes.
 
 A part of the shard's state, under a name of its own; a snapshot without it was made where there was none.
 """
@@ -22,6 +23,7 @@ class Commanded:
         kept = {} if state is None else state.document.get(PART, {})
         self.skips = Skips(kept.get("skips", ()))
         self.done: dict[str, int] = dict(kept.get("done", {}))  # command -> how often
+        self.live: bytes = kept.get("live", b"")  # how the task works, if that is known
 
     def skip(self, payload: bytes, inputs: Sequence[str], positions: Mapping[str, int]) -> Apply:
         add = self.skips.add(payload, inputs, positions)
@@ -36,10 +38,8 @@ class Commanded:
         self.done[command] = self.done.get(command, 0) + 1
 
     def beside(self, thaw: Callable[[], State]) -> Callable[[], State]:
-        """A task's state with this in it, if there is anything."""
-        if not self.skips and not self.done:
-            return thaw
-        part = {"skips": self.skips.document(), "done": dict(self.done)}
+        """A task's state with this in it."""
+        part = {"skips": self.skips.document(), "done": dict(self.done), "live": self.live}
 
         def whole() -> State:
             state = thaw()
@@ -53,12 +53,20 @@ def task_part(state: State) -> State:
     return State(state.arrays, {name: part for name, part in state.document.items() if name != PART})
 
 
-def exported_state(payload: bytes, fits: Callable[[Manifest], str]) -> State:
-    """A task's state from an exported snapshot. fits: why it cannot be continued here. Raises Refused."""
+def exported_state(payload: bytes, fits: Callable[[Manifest], str], model: str = "") -> State:
+    """A task's state from an exported snapshot. Raises Refused.
+
+    fits: why it cannot be continued here. model: the digest of the one that must have been live in it, if any.
+    """
     try:
         manifest, state = exported.unpack(payload)
     except StateError as error:
         raise Refused(str(error)) from None
     if reason := fits(manifest):
         raise Refused(f"the snapshot of {manifest.shard} at epoch {manifest.sequence} does not fit: {reason}")
+    if model and manifest.model != model:
+        raise Refused(
+            f"at epoch {manifest.sequence} another model was live: {manifest.model}, now {model}; promote that one "
+            "first, or import the snapshot as a whole"
+        )
     return task_part(state)

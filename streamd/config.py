@@ -436,6 +436,31 @@ def plain(config: Struct) -> dict[str, Any]:
     return kept
 
 
+def written(config: Struct) -> dict[str, Any]:
+    """A part of a configuration as plain data that `convert` reads back: durations and sizes with their units."""
+    kept: dict[str, Any] = msgspec.to_builtins(config, enc_hook=_write_with_unit)
+    return kept
+
+
+def reread(tree: Mapping[str, Any]) -> Config:
+    """A whole configuration from what `written` made of it. Raises ConfigError."""
+    pipelines = {name: _pipeline(keys, f"pipeline.{name}") for name, keys in tree["pipeline"].items()}
+    return convert({**tree, "pipeline": pipelines}, Config, "")
+
+
+def without_secrets(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What `written` made, without what may be a secret: passwords in addresses and in client settings."""
+    return {name: _unsecret(name, value) for name, value in tree.items()}
+
+
+def _unsecret(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return without_secrets(value)
+    if not isinstance(value, str) or name.endswith(("_file", "_env")):
+        return value
+    return "***" if "password" in name else re.sub(r"(?<=//)[^/@]*@", "***@", value)
+
+
 def digest(meaning: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits that name a model's configuration."""
     return hashlib.blake2b(msgspec.json.encode(meaning, order="sorted"), digest_size=4).hexdigest()
@@ -500,6 +525,14 @@ def _write_unit(value: Any) -> float | int:
         return float(value)
     if isinstance(value, Size):
         return int(value)
+    raise NotImplementedError(type(value))
+
+
+def _write_with_unit(value: Any) -> str:
+    if isinstance(value, Duration):
+        return f"{float(value):.6f}".rstrip("0").rstrip(".") + "s"
+    if isinstance(value, Size):
+        return f"{int(value)}B"
     raise NotImplementedError(type(value))
 
 

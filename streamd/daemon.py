@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from streamd.engine import Engine
+from streamd.engine import Engine, Setup
 from streamd.errors import NotFound, Transient
 from streamd.mailbox import Command, Outcome
+from streamd.ports import Log
 from streamd.questions import AGAIN, Question
 from streamd.sight import Sight
 from streamd.views import EngineView
@@ -44,6 +45,12 @@ class Part:
             raise Transient(f"pipeline {self.name} is starting; nothing was changed", AGAIN)
         return self._engine.command(command)
 
+    def reload(self, make: Callable[[Log], Setup]) -> "Future[None]":
+        """See `Engine.reload`."""
+        if self._engine is None:
+            raise Transient(f"pipeline {self.name} is starting", AGAIN)
+        return self._engine.reload(make)
+
     def _run(self) -> None:
         try:
             self._engine = self._make(self.sight)  # in its own thread: SQLite's connections belong to one
@@ -59,7 +66,7 @@ class Daemon:
 
     def __init__(self, parts: Sequence[Part], drain: float) -> None:
         self._parts = parts
-        self._drain = drain
+        self.drain = drain
 
     def start(self) -> None:
         for part in self._parts:
@@ -72,11 +79,11 @@ class Daemon:
         """
         for part in self._parts:
             part.stop(leave)
-        deadline = time.monotonic() + self._drain
+        deadline = time.monotonic() + self.drain
         for part in self._parts:
             part.thread.join(max(0.0, deadline - time.monotonic()))
             if part.thread.is_alive():
-                raise Transient(f"pipeline {part.name} did not drain within {self._drain:g} s; nothing is lost")
+                raise Transient(f"pipeline {part.name} did not drain within {self.drain:g} s; nothing is lost")
 
     def failure(self) -> BaseException | None:
         """What the first failed engine died of."""
@@ -93,6 +100,10 @@ class Daemon:
     def command(self, pipeline: str, command: Command) -> "Future[tuple[Outcome, ...]]":
         """Send a pipeline a command. Raises NotFound if there is none of that name, else see `Engine.command`."""
         return self._part(pipeline).command(command)
+
+    def reload(self, pipeline: str, make: Callable[[Log], Setup]) -> "Future[None]":
+        """Let a pipeline work otherwise. Raises NotFound if there is none of that name; see `Engine.reload`."""
+        return self._part(pipeline).reload(make)
 
     def _part(self, pipeline: str) -> Part:
         for part in self._parts:

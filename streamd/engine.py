@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from queue import SimpleQueue
 
 from msgspec import Struct
 
-from streamd.errors import Elsewhere, StateError, StreamdError, Transient
+from streamd.errors import Elsewhere, Refused, StateError, StreamdError, Transient
 from streamd.mailbox import Command, Mailbox, Outcome
 from streamd.poison import poisoned
 from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, TopicInfo, murmur2
@@ -37,6 +38,16 @@ class Pacing(Struct, frozen=True):
     give_up: float
 
 
+class Setup(Struct, frozen=True):
+    """What of an engine a reload can change. live: how its shards work, see `Shard`."""
+
+    identity: Callable[[int], Identity]
+    fresh: Callable[[int], Shard]
+    live: bytes
+    pacing: Pacing
+    policy: Policy
+
+
 class Engine:
     """One pipeline. All methods but `stop`, `ask` and `command` are called by the engine's own thread."""
 
@@ -45,18 +56,15 @@ class Engine:
         sight: Sight,
         log: Log,
         store: Store,
-        identity: Callable[[int], Identity],
-        fresh: Callable[[int], Shard],
-        pacing: Pacing,
-        policy: Policy,
+        make: Callable[[Log], Setup],
     ) -> None:
         self._sight = sight
         self._log = log
         self._store = store
-        self._identity = identity
-        self._fresh = fresh
-        self._pacing = pacing
-        self._writer = SnapshotWriter(store, policy)
+        self._setup = make(log)
+        self._writer = SnapshotWriter(store, self._setup.policy)
+        self._reloads: SimpleQueue[tuple[Callable[[Log], Setup], Future[None]]] = SimpleQueue()
+        self._told: list[Future[None]] = []  # of reloads under way
         self._shards: dict[int, Shard] = {}
         self._waiting: list[int] = []  # assigned, to be restored
         self._aside: dict[int, Shard] = {}  # revoked while clean; good if they come back unmoved
@@ -84,6 +92,13 @@ class Engine:
         """A command of the operator, carried out between two batches. Raises Transient if too many wait."""
         return self._mailbox.post(command)
 
+    def reload(self, make: Callable[[Log], Setup]) -> "Future[None]":
+        """Work otherwise from now on. The future is done when all shards that run here do, and it is committed; it
+        gets Refused where one cannot, and then none does."""
+        future: Future[None] = Future()
+        self._reloads.put((make, future))
+        return future
+
     # --- the loop
 
     def run(self) -> None:
@@ -104,6 +119,7 @@ class Engine:
         self._follow(polled)
         self._take(polled.records)
         self._restore_next()
+        self._keep_up()
         self._obey()
         self._let_time_pass()
         if self._due():
@@ -165,8 +181,10 @@ class Engine:
 
     def _restore(self, partition: int, topics: Mapping[str, TopicInfo]) -> Restored | Paused:
         began = time.monotonic()
-        fresh = partial(self._fresh, partition)
-        restored = restore(self._log, self._store, self._identity(partition), fresh, topics, self._sight.moved)
+        fresh = partial(self._setup.fresh, partition)
+        restored = restore(
+            self._log, self._store, self._setup.identity(partition), fresh, topics, self._sight.moved
+        )
         if isinstance(restored, Restored):
             self._writer.watch(partition, 0 if restored.snapshot is None else restored.snapshot.sequence)
             self._sight.restored(restored, time.monotonic() - began)
@@ -197,11 +215,42 @@ class Engine:
 
     def _as_committed(self, partition: int) -> Shard:
         """A second copy of a shard, without what it took since the last commit."""
-        fresh, topics = partial(self._fresh, partition), self._log.topics()
-        found = restore(self._log, self._store, self._identity(partition), fresh, topics, self._sight.moved)
+        fresh, topics = partial(self._setup.fresh, partition), self._log.topics()
+        found = restore(self._log, self._store, self._setup.identity(partition), fresh, topics, self._sight.moved)
         if isinstance(found, Paused):
             raise StateError(found.reason)
         return found.shard
+
+    def _keep_up(self) -> None:
+        """Reload; shards that came from a worker of another configuration, too. It is an epoch of its own."""
+        former = self._setup
+        while not self._reloads.empty():
+            make, future = self._reloads.get()
+            self._setup = make(self._log)
+            self._told.append(future)
+        behind = [shard for shard in self._shards.values() if shard.live != self._setup.live]
+        if behind:
+            if self._dirty():
+                self._commit()
+            try:
+                ready = [shard.prepare("reload", self._setup.live) for shard in behind]
+            except Refused as refusal:
+                self._stay(former, refusal)
+                return
+            for apply in ready:
+                apply()
+            self._commit()
+        self._writer.policy = self._setup.policy
+        while self._told:
+            self._told.pop().set_result(None)
+
+    def _stay(self, former: Setup, refusal: Refused) -> None:
+        """Go on as before a reload that a shard could not follow."""
+        if not self._told:
+            raise StateError(f"a shard cannot go on with this configuration: {refusal}") from refusal
+        self._setup = former
+        while self._told:
+            self._told.pop().set_exception(refusal)
 
     def _obey(self) -> None:
         """Carry one command of the operator out. It is an epoch of its own: what was begun is ended before."""
@@ -221,8 +270,8 @@ class Engine:
                 self._quiet[partition] = time.monotonic()
 
     def _due(self) -> bool:
-        full = self._taken >= self._pacing.max_records
-        return self._dirty() and (full or time.monotonic() - self._began >= self._pacing.interval)
+        full = self._taken >= self._setup.pacing.max_records
+        return self._dirty() and (full or time.monotonic() - self._began >= self._setup.pacing.interval)
 
     def _commit(self) -> None:
         """The epoch's end: all of it becomes visible at once, or none."""
@@ -250,7 +299,7 @@ class Engine:
         began = time.monotonic()
         state = shard.freeze()
         inputs = self._inputs[shard.partition]
-        identity = self._identity(shard.partition).of(shard.task.model.rpartition("/")[2])
+        identity = self._setup.identity(shard.partition).of(shard.task.model.rpartition("/")[2])
         job = Job(shard.partition, identity, inputs, state, time.monotonic() - began)
         self._writer.submit(job)
 
@@ -294,7 +343,7 @@ class Engine:
         began, wait = time.monotonic(), BACKOFF[0]
         while not self._stopping.is_set():
             if failure is not None:
-                if time.monotonic() - began > self._pacing.give_up:
+                if time.monotonic() - began > self._setup.pacing.give_up:
                     raise failure
                 self._stopping.wait(failure.retry_after or wait * random.uniform(0.5, 1.0))
                 wait = min(wait * 2, BACKOFF[1])
@@ -328,6 +377,8 @@ class Engine:
         """Let go of everything, whatever ended the loop: the snapshots first, for they speak of the log's seat."""
         self._questions.close()
         self._mailbox.close()
+        while self._told:
+            self._told.pop().set_exception(Transient("the pipeline stopped before it was known to work otherwise"))
         self._writer.close()
         self._store.close()
         self._log.close(self._leaving)
@@ -345,15 +396,15 @@ class Engine:
         return any(shard.dirty for shard in self._shards.values())
 
     def _room(self) -> int:
-        return min(BATCH, max(1, self._pacing.max_records - self._taken))
+        return min(BATCH, max(1, self._setup.pacing.max_records - self._taken))
 
     def _patience(self) -> float:
         """How long a poll may wait: not past the epoch's end, and not at all while a shard is to be restored."""
         if self._waiting:
             return 0.0
         if self._dirty():
-            return max(0.0, self._began + self._pacing.interval - time.monotonic())
-        return min(self._pacing.interval, IDLE / 4)
+            return max(0.0, self._began + self._setup.pacing.interval - time.monotonic())
+        return min(self._setup.pacing.interval, IDLE / 4)
 
 
 def _by_partition(records: Sequence[Record]) -> Mapping[int, Sequence[Record]]:

@@ -11,6 +11,7 @@ records are in it whole, so that replay needs neither the input topics nor their
     refused     {record: [whole, reason]}; `whole` false: only its label was refused
     memos       one byte string per prediction, in order
     turns       with alerts: a byte per post and label of a post, 1 where an alert began or ended
+    live        of a shard's first epoch: how it worked, see `streamd.shard`
     decisions   with a query stage: one byte string per prediction, empty where there was nothing to decide
 """
 
@@ -50,6 +51,7 @@ class Entry(msgspec.Struct, frozen=True):
     memos: list[bytes]
     turns: bytes = b""
     decisions: list[bytes] = []
+    live: bytes = b""
 
     def records(self, partition: int) -> list[Record]:
         """The records in the order applied; a tick is a record of the topic ''."""
@@ -104,7 +106,7 @@ class EntryBuilder:
         for i, refusal in refused.items():
             self._refused[base + i] = refusal
 
-    def encode(self, sequence: int) -> bytes:
+    def encode(self, sequence: int, live: bytes = b"") -> bytes:
         records, codes = self._records, self._codes
         entry = Entry(
             VERSION,
@@ -120,6 +122,7 @@ class EntryBuilder:
             self._memos,
             bytes(self._turns),
             self._decisions,
+            live,
         )
         packed: bytes = lz4.frame.compress(msgspec.msgpack.encode(entry))
         return packed

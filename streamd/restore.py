@@ -145,7 +145,7 @@ def foreign(manifest: Manifest, identity: Identity) -> str:
     """Why this configuration cannot continue a snapshot's state, wherever it was made; empty if it can."""
     if manifest.model == identity.model or manifest.model in identity.others:
         return ""
-    keys = sorted(_different_keys("", manifest.config, identity.meaning))
+    keys = sorted(different_keys("", manifest.config, identity.meaning))
     return f"its state was learned under another configuration; different: {', '.join(keys)}"
 
 
@@ -162,11 +162,11 @@ def changed(former: Mapping[str, TopicInfo], now: Mapping[str, TopicInfo]) -> st
     return ""
 
 
-def _different_keys(path: str, old: Any, new: Any) -> set[str]:
+def different_keys(path: str, old: Any, new: Any) -> set[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return set().union(
             *(
-                _different_keys(f"{path}.{key}".lstrip("."), old.get(key), new.get(key))
+                different_keys(f"{path}.{key}".lstrip("."), old.get(key), new.get(key))
                 for key in old.keys() | new.keys()
             )
         )

@@ -108,8 +108,14 @@ class Shard:
         inputs: Sequence[str],
         task: Task,
         fits: Callable[[Manifest], str] = lambda manifest: "",
+        live: bytes = b"",
+        remade: Callable[[bytes], Task] | None = None,
     ) -> None:
-        """fits: why an exported snapshot cannot be continued here; empty if it can."""
+        """fits: why an exported snapshot cannot be continued here; empty if it can.
+
+        live: how the task works, which may change while it does. remade: a fresh task that works otherwise; raises
+        Refused.
+        """
         self.partition = partition
         self.task = task
         self.sequence = 0
@@ -119,7 +125,9 @@ class Shard:
         self._entry = EntryBuilder(inputs)
         self._outputs: list[Output] = []
         self._fits = fits
+        self._remade = remade
         self._commanded = Commanded()
+        self._commanded.live = live
 
     @property
     def dirty(self) -> bool:
@@ -159,6 +167,11 @@ class Shard:
         return carry_out
 
     @property
+    def live(self) -> bytes:
+        """How the task works now."""
+        return self._commanded.live
+
+    @property
     def commands(self) -> Mapping[str, int]:
         """How often each command was carried out."""
         return self._commanded.done
@@ -166,9 +179,25 @@ class Shard:
     def _command(self, command: str, payload: bytes, memos: Sequence[bytes] | None) -> Apply:
         if command == "skip":
             return self._commanded.skip(payload, self.inputs, self.positions)
+        if command == "reload" and self._remade is not None:
+            return self._reload(self._remade(payload), payload)
         if command in ("import", "rollback"):
-            return self.task.adopt(exported_state(payload, self._fits), whole=command == "import")
+            whole = command == "import"
+            model = "" if whole else self.task.model.rpartition("/")[2]
+            return self.task.adopt(exported_state(payload, self._fits, model), whole)
         return self.task.prepare(command, payload, memos)
+
+    def _reload(self, task: Task, live: bytes) -> Apply:
+        try:
+            task.restore(self.task.freeze()())
+        except StateError as error:
+            raise Refused(f"its state cannot be continued so: {error}") from None
+
+        def apply() -> Sequence[bytes]:
+            self.task, self._commanded.live = task, live
+            return ()
+
+        return apply
 
     def tick(self, now: int) -> bool:
         """Let event time pass to `now` if something is due by then. Says whether it was."""
@@ -181,7 +210,8 @@ class Shard:
     def epoch(self) -> tuple[Sequence[Output], ShardEpoch]:
         """What this shard brings to the epoch's commit."""
         sequence = self.sequence + 1
-        moved = ShardEpoch(self.partition, sequence, dict(self.positions), self._entry.encode(sequence))
+        entry = self._entry.encode(sequence, self.live if sequence == 1 else b"")
+        moved = ShardEpoch(self.partition, sequence, dict(self.positions), entry)
         return self._outputs, moved
 
     def committed(self, journal_offset: int) -> None:
@@ -193,6 +223,9 @@ class Shard:
 
     def replay(self, entry: Entry) -> None:
         """Apply a committed epoch of the journal."""
+        if entry.live not in (b"", self.live):
+            made_for, self._commanded.live = self.live, entry.live
+            self._work_as_then(made_for)
         records = entry.records(self.partition)
         if len(records) == 1 and records[0].key is not None and not records[0].topic:
             self._replay_command(records[0], entry)
@@ -216,9 +249,21 @@ class Shard:
             self.sequence, dict(self.positions), self.journal_offset, self._commanded.beside(self.task.freeze())
         )
 
+    def _work_as_then(self, otherwise: bytes) -> None:
+        """The journal is replayed as it was written; the engine brings the shard up to date after it."""
+        try:
+            if self._remade is not None:
+                self.task = self._remade(self.live)
+        except Refused:  # of another version, or a configuration that is no longer possible
+            self._commanded.live = otherwise
+
     def restore(self, state: State, sequence: int, positions: Mapping[str, int], journal_offset: int) -> None:
         """Become what a snapshot says."""
+        made_for = self.live
         self._commanded = Commanded(state)
+        if self.live not in (b"", made_for):
+            self._work_as_then(made_for)
+        self._commanded.live = self.live or made_for
         self.task.restore(task_part(state))
         self.sequence = sequence
         self.positions.update(positions)

@@ -39,7 +39,7 @@ class Liveness:
         failure: Callable[[], BaseException | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stall = stall
+        self.stall = stall
         self._views = views
         self._failure = failure
         self._clock = clock
@@ -56,8 +56,8 @@ class Liveness:
         """Which engine is stuck; empty if none is."""
         with self._lock:
             now = self._clock()
-            stuck = [engine.pipeline for engine in self._views() if self._still(engine, now) > self._stall]
-        return f"{', '.join(stuck)}: no progress for {self._stall:g} s while records wait" if stuck else ""
+            stuck = [engine.pipeline for engine in self._views() if self._still(engine, now) > self.stall]
+        return f"{', '.join(stuck)}: no progress for {self.stall:g} s while records wait" if stuck else ""
 
     def _still(self, engine: EngineView, now: float) -> float:
         """For how many seconds the engine has not moved."""

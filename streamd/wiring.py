@@ -8,6 +8,7 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from connectors.kafka_client import KafkaLogClient
@@ -22,8 +23,8 @@ from streamd import kernels, wiring_query
 from streamd.at_rest import AtRest
 from streamd.config import Config, MatchPipeline, Pipeline
 from streamd.daemon import Daemon, Part
-from streamd.engine import Engine, Pacing
-from streamd.errors import ConfigError
+from streamd.engine import Engine, Pacing, Setup
+from streamd.errors import ConfigError, Refused
 from streamd.keys import AnyPipeline
 from streamd.learners import Decides, Learner, registry
 from streamd.ports import Log, LogClient, Store
@@ -89,15 +90,15 @@ def engine(
 
     own_log, own_store: instead of the configured ones.
     """
+    return Engine(sight, own_log or log(config, name), own_store or store(config), partial(setup, config, name))
+
+
+def setup(config: Config, name: str, seat: Log) -> Setup:
+    """What of an engine a reload can change. seat: the log it runs on. Raises ConfigError."""
     keys = config.snapshot
-    seat = own_log or log(config, name)
-    identity, shard = shards(config, name, seat)
-    return Engine(
-        sight,
-        seat,
-        own_store or store(config),
-        identity,
-        shard,
+    return Setup(
+        *shards(config, name, seat),
+        live(config, name),
         Pacing(config.epoch.interval, config.epoch.max_records, config.worker.give_up),
         Policy(keys.keep, keys.work, keys.interval, keys.journal, keys.hourly, keys.daily),
     )
@@ -119,7 +120,7 @@ def shards(
     meant = meaning(pipeline)
     unseen = pipeline.shadow if isinstance(pipeline, Pipeline) else ()
     others = {configuration.digest(told): told for told in (meaning(pipeline, one) for one in unseen)}
-    fresh = _task(config, name, seat)
+    fresh, works = _task(config, name, seat), live(config, name)
 
     def identity(partition: int) -> Identity:
         shard = shard_name(config.group, name, partition)
@@ -127,7 +128,8 @@ def shards(
 
     def shard(partition: int) -> Shard:
         fits = partial(foreign, identity=identity(partition))
-        return Shard(partition, pipeline.inputs, fresh(partition), fits)
+        again = partial(_remade, config, name, seat, partition)
+        return Shard(partition, pipeline.inputs, fresh(partition), fits, works, again)
 
     return identity, shard
 
@@ -142,6 +144,30 @@ def meaning(pipeline: AnyPipeline, shadow: str | None = None) -> dict[str, Any]:
     keys = pipeline.learner if shadow is None else pipeline.shadow[shadow]
     constructor = registry().get(f"{keys['kind']}/{pipeline.task}")
     return pipeline.meaning(getattr(constructor, "LIVE", frozenset()), shadow)
+
+
+def live(config: Config, name: str) -> bytes:
+    """How a pipeline's shards work, as the journal keeps it when that changes: what a fresh task is made of."""
+    parts = {
+        "pipeline": configuration.written(config.pipeline[name]),
+        "limits": configuration.written(config.limits),
+    }
+    return msgspec.json.encode(parts, order="sorted")
+
+
+def _remade(config: Config, name: str, seat: Log | None, partition: int, works: bytes) -> Task:
+    """A fresh task that works as `live` said. Raises Refused where its state would mean something else."""
+    current = config.pipeline[name]
+    try:
+        parts = msgspec.json.decode(works)
+        pipeline = configuration.convert(parts["pipeline"], type(current), f"pipeline.{name}")
+        limits = configuration.convert(parts["limits"], type(config.limits), "limits")
+        if (pipeline.inputs, meaning(pipeline)) != (current.inputs, meaning(current)):
+            raise Refused(f"pipeline {name}: its state would mean something else; that needs another group")
+        then = replace(config, pipeline={**config.pipeline, name: pipeline}, limits=limits)
+        return _task(then, name, seat)(partition)
+    except (ConfigError, msgspec.MsgspecError, KeyError) as error:
+        raise Refused(f"pipeline {name} cannot work so: {error}") from None
 
 
 def _task(config: Config, name: str, seat: Log | None) -> Callable[[int], Task]:

@@ -21,6 +21,7 @@ from streamd.cli.init import init
 from streamd.cli.match import match
 from streamd.cli.promote import promote
 from streamd.cli.replay import replay
+from streamd.cli.reload import reload
 from streamd.cli.run import run
 from streamd.cli.send import send
 from streamd.cli.skip import skip
@@ -37,7 +38,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verb in (run, check, init, send, tail, status, skip, demo, promote, predict, explain, replay, crowd):
+VERBS = (
+    *(run, check, init, send, tail, status),
+    *(reload, skip, promote),
+    *(predict, explain, replay),
+    *(demo, crowd),
+)
+for verb in VERBS:
     app.command()(verb)
 app.add_typer(active, name="active")
 app.add_typer(groupwise, name="groupwise")

@@ -3,16 +3,20 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+import typer
 from msgspec import Struct
 from msgspec.structs import replace
 
 from streamd import config as configuration
 from streamd import wiring
+from streamd.cli.operating import addresses
 from streamd.cli.options import ConfigFile, Json, load, print_json
+from streamd.cli.reload import against_live, sentences
 from streamd.config import Config, MatchPipeline, Pipeline
+from streamd.errors import Refused
 from streamd.keys import AnyPipeline
 from streamd.learners import registry
 
@@ -47,16 +51,40 @@ class Plan(Struct, frozen=True):
     pipelines: Sequence[PipelinePlan]
 
 
-def check(config: ConfigFile = None, json: Json = False) -> None:
+def check(
+    config: ConfigFile = None,
+    live: Annotated[
+        bool, typer.Option("--against-live", help="Say what a reload would change in the running worker.")
+    ] = False,
+    url: Annotated[
+        str, typer.Option(help="With --against-live: of the worker. [default: http.host and http.port]")
+    ] = "",
+    json: Json = False,
+) -> None:
     """Check the configuration and say what `run` would do; exit 78 with the key's path if it is refused."""
     loaded = load(config)
     wiring.check(loaded)
     configuration.secret(loaded.http.token_file, key="http.token_file")
+    if live:
+        _against_live(loaded, url, json)
+        return
     found = plan(loaded, config or configuration.default_path())
     if json:
         print_json(found)
     else:
         _print(found)
+
+
+def _against_live(config: Config, url: str, json: bool) -> None:
+    where = addresses(config, [url] if url else None, 1)
+    if not where:
+        raise Refused("there is no address to ask at: [http] is off or its port is 0; name a worker with --url")
+    answer = against_live(config, where[0])
+    if json:
+        print_json(answer)
+        return
+    for line in sentences(answer.reloaded, "a reload would change", "a restart is needed for"):
+        print(f"{answer.worker.worker}: {line}")
 
 
 def plan(config: Config, path: Path) -> Plan:

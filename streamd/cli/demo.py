@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -18,7 +18,7 @@ from rich.live import Live
 from streamd import config as configuration
 from streamd import wiring
 from streamd.cli import log_lines
-from streamd.cli.run import Stop, on_signals, watched
+from streamd.cli.run import Stop, controls, on_signals, watched
 from streamd.config import Config
 from streamd.daemon import Daemon
 from streamd.demo import sample, screen
@@ -148,11 +148,15 @@ class _Demo:
     def _serve(self, stack: ExitStack, daemon: Daemon) -> str:
         """Bind the configured port, or a free one where another process has it."""
         try:
-            return stack.enter_context(watched(self._config, daemon))
+            return stack.enter_context(self._watched(self._config, daemon))
         except Transient as busy:
             self._console.print(f"{busy}; taking a free port")
         http = msgspec.structs.replace(self._config.http, port=0)
-        return stack.enter_context(watched(msgspec.structs.replace(self._config, http=http), daemon))
+        return stack.enter_context(self._watched(msgspec.structs.replace(self._config, http=http), daemon))
+
+    @staticmethod
+    def _watched(config: Config, daemon: Daemon) -> AbstractContextManager[str]:
+        return watched(config, daemon, *controls(config, daemon, lambda: config))
 
     def _attend(
         self,

@@ -6,8 +6,10 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,15 +17,17 @@ import typer
 from streamd import __version__, wiring
 from streamd.cli import log_lines, team
 from streamd.cli.options import ConfigFile, load
-from streamd.config import Config, default_path, digest, plain
+from streamd.config import Config, default_path, digest, plain, without_secrets, written
 from streamd.daemon import Daemon
-from streamd.errors import EXIT_BUG, EXIT_OK, Poisoned, StreamdError
+from streamd.errors import EXIT_BUG, EXIT_OK, Poisoned, StreamdError, Transient
 from streamd.http.operating import Operator
 from streamd.http.server import HttpServer
+from streamd.reloading import Reloaded, Reloader
 from streamd.watchdog import Liveness, Watchdog
 
 log = logging.getLogger("streamd")
 
+RELOAD = 50.0  # seconds until a reload is committed
 LOOK = 0.1  # seconds between two looks at the daemon
 
 
@@ -39,7 +43,8 @@ def run(
 ) -> None:
     """Run the daemon. It logs JSON lines on stderr; SIGTERM and SIGINT drain it, a second one ends it at once.
 
-    SIGUSR1 drains it and gives its place in the consumer group up at once: for scale-in.
+    SIGHUP reads the configuration file again, as `streamd reload` does. SIGUSR1 drains it and gives its place in
+    the consumer group up at once: for scale-in.
     """
     loaded = load(config)
     if workers > 1:
@@ -50,15 +55,20 @@ def run(
     if _needs_pinned_hashes(loaded):
         _pin_hashes()
     log_lines.configure(loaded.log_level)
-    raise typer.Exit(supervise(loaded, until_idle))
+    raise typer.Exit(supervise(loaded, until_idle, partial(_again, config, index)))
 
 
-def supervise(config: Config, until_idle: bool) -> int:
+def _again(file: Path | None, index: int | None) -> Config:
+    loaded = load(file)
+    return loaded if index is None else team.member(loaded, index)
+
+
+def supervise(config: Config, until_idle: bool, read: Callable[[], Config]) -> int:
     """Run the daemon to its end; returns the exit code, having said why in one line."""
     stop = Stop()
     try:
         with on_signals(stop):
-            attend(config, until_idle, stop)
+            attend(config, until_idle, stop, read)
     except StreamdError as error:
         if isinstance(error, Poisoned):
             log.critical("a record ended the process", exc_info=error)
@@ -77,26 +87,37 @@ class Stop(threading.Event):
 
     leave = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.reload = threading.Event()
+        """Set when the configuration file is to be read again."""
 
-def attend(config: Config, until_idle: bool, stop: Stop) -> None:
+
+def attend(config: Config, until_idle: bool, stop: Stop, read: Callable[[], Config]) -> None:
     """Build the daemon, serve it over HTTP, wait for its end, drain it. Raises what ended it, if it failed."""
     daemon = wiring.build(config)
-    with watched(config, daemon) as url:
+    liveness, reloader = controls(config, daemon, read)
+    with watched(config, daemon, liveness, reloader) as url:
         daemon.start()
         _say(logging.INFO, "started", _about(config, url))
-        failure = _wait(daemon, stop, until_idle)
+        failure = _wait(daemon, stop, until_idle, reloader)
         _say(logging.INFO, "draining", {"within": float(config.worker.drain)})
         _drain(daemon, failure, stop.leave)
 
 
-@contextmanager
-def watched(config: Config, daemon: Daemon) -> Iterator[str]:
-    """The HTTP server, bound before the daemon starts, and the watchdog. Yields the server's address."""
+def controls(config: Config, daemon: Daemon, read: Callable[[], Config]) -> tuple[Liveness, Reloader]:
+    """What looks at a daemon from outside, and what changes how it works. read: the configuration file, again."""
     liveness = Liveness(config.worker.stall, daemon.views, daemon.failure)
+    return liveness, Reloader(config, read, wiring.check, partial(_work_by, daemon, liveness))
+
+
+@contextmanager
+def watched(config: Config, daemon: Daemon, liveness: Liveness, reloader: Reloader) -> Iterator[str]:
+    """The HTTP server, bound before the daemon starts, and the watchdog. Yields the server's address."""
     watchdog = Watchdog(config.worker.stall, liveness.stuck)
     server = None
     if config.http.enabled:
-        operator = Operator(daemon.command)
+        operator = Operator(daemon.command, partial(_reload, reloader), partial(_running, reloader))
         server = HttpServer(
             config, digest(plain(config)), daemon.views, liveness.look, daemon.ask, operator=operator
         )
@@ -122,8 +143,12 @@ def on_signals(stop: Stop) -> Iterator[None]:
         stop.leave = number == signal.SIGUSR1
         stop.set()
 
+    def reload(number: int, _: object) -> None:
+        stop.reload.set()
+
     for number in former:
         signal.signal(number, drain)
+    former[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload)
     try:
         yield
     finally:
@@ -131,14 +156,45 @@ def on_signals(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait(daemon: Daemon, stop: threading.Event, until_idle: bool) -> BaseException | None:
+def _wait(daemon: Daemon, stop: Stop, until_idle: bool, reloader: Reloader) -> BaseException | None:
     """Wait for a signal, a failure, or the end of the work. Returns the failure."""
     while not stop.wait(LOOK):
+        if stop.reload.is_set():
+            stop.reload.clear()
+            _reload(reloader)
         if (failure := daemon.failure()) is not None:
             return failure
         if until_idle and daemon.idle():
             return None
     return None
+
+
+def _reload(reloader: Reloader) -> Reloaded:
+    """Read the configuration file again, and say what became of it."""
+    found = reloader.reload()
+    if found.error:
+        _say(logging.ERROR, "reload refused", {"reason": found.error})
+    else:
+        level = logging.WARNING if found.refused else logging.INFO
+        facts = {"applied": found.applied, "need_restart": found.refused, "config": digest(plain(reloader.config))}
+        _say(level, "reloaded", facts)
+    return found
+
+
+def _running(reloader: Reloader) -> Mapping[str, Any]:
+    return without_secrets(written(reloader.config))
+
+
+def _work_by(daemon: Daemon, liveness: Liveness, config: Config) -> None:
+    """Let this process work by another configuration; returns when it does. Raises Transient."""
+    log_lines.configure(config.log_level)
+    daemon.drain, liveness.stall = config.worker.drain, config.worker.stall
+    under_way = [daemon.reload(name, partial(wiring.setup, config, name)) for name in config.pipeline]
+    for future in under_way:
+        try:
+            future.result(RELOAD)
+        except TimeoutError:
+            raise Transient(f"not committed within {RELOAD:g} s, and will be; see the log") from None
 
 
 def _drain(daemon: Daemon, failure: BaseException | None, leave: bool) -> None:

@@ -97,8 +97,13 @@ def run(config: Config, file: Path, count: int, until_idle: bool) -> int:
         asked.append(number)
         turn.set()
 
+    def reload(number: int, _: object) -> None:
+        for worker in workers:
+            worker.signal(number)
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, on_signal)
+    signal.signal(signal.SIGHUP, reload)
     while not asked and not _over(workers):
         for worker in workers:
             worker.look()

@@ -153,7 +153,7 @@ def app(shown: Shown, token: str | None) -> Starlette:
         Route("/v1/pipelines/{name}", pipeline),
         Route("/v1/pipelines/{name}/partitions/{partition:int}", partition),
         *(Route(f"/v1/pipelines/{{name}}/{kind}", ask, methods=["POST"], name=kind) for kind in QUESTIONS),
-        *([] if shown.operator is None else operating.routes(shown.worker, shown.operator)),
+        *([] if shown.operator is None else operating.routes(shown.group, shown.worker, shown.operator)),
     ]
     guard = [] if token is None else [Middleware(Guard, token=token)]
     return Starlette(routes=routes, middleware=guard, exception_handlers={HTTPException: _refuse})

@@ -1,17 +1,21 @@
 """What the operator may do over HTTP: send commands to the shards of this worker.
 
     POST /v1/pipelines/{name}/commands/{command}     the body is its payload; `?partition=3` for one shard
+    POST /v1/reload                                  read the configuration file again; what can change does
+    GET  /v1/config                                  the running configuration, without secrets
 
 The answer says what became of it in every shard it was for: 200 if it was carried out and committed in all of
 them, 409 if it was not (where it was refused, nothing was changed), 503 with Retry-After if it could not be sent.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from typing import Any
 
 import msgspec
 from msgspec import Struct
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +23,7 @@ from starlette.routing import Route
 
 from streamd.errors import NotFound, Transient
 from streamd.mailbox import AGAIN, Command, Outcome
+from streamd.reloading import Reloaded
 
 PATIENCE = 60.0  # seconds a command may take until it is committed
 LONGEST = 2 << 30  # bytes of a payload: an imported state is one
@@ -28,6 +33,23 @@ class Operator(Struct, frozen=True):
     """What the routes call, from the server's thread."""
 
     command: Callable[[str, Command], "Future[tuple[Outcome, ...]]"]
+    reload: Callable[[], Reloaded]
+    config: Callable[[], Mapping[str, Any]]
+
+
+class Configured(Struct, frozen=True):
+    """The running configuration of a worker, as `config.written` has it."""
+
+    group: str
+    worker: str
+    config: dict[str, Any]
+
+
+class Reload(Struct, frozen=True):
+    """The answer to a reload."""
+
+    worker: str
+    reloaded: Reloaded
 
 
 class Outcomes(Struct, frozen=True):
@@ -39,7 +61,7 @@ class Outcomes(Struct, frozen=True):
     outcomes: tuple[Outcome, ...]
 
 
-def routes(worker: str, operator: Operator) -> list[Route]:
+def routes(group: str, worker: str, operator: Operator) -> list[Route]:
     async def command(request: Request) -> Response:
         sent = await _command(request)
         pipeline = request.path_params["name"]
@@ -57,7 +79,20 @@ def routes(worker: str, operator: Operator) -> list[Route]:
         body = msgspec.json.encode(Outcomes(worker, pipeline, sent.name, found))
         return Response(body, 200 if all(one.done for one in found) else 409, media_type="application/json")
 
-    return [Route("/v1/pipelines/{name}/commands/{command}", command, methods=["POST"])]
+    async def reload(request: Request) -> Response:
+        found = await run_in_threadpool(operator.reload)
+        body = msgspec.json.encode(Reload(worker, found))
+        return Response(body, 409 if found.error else 200, media_type="application/json")
+
+    async def config(request: Request) -> Response:
+        body = msgspec.json.encode(Configured(group, worker, dict(operator.config())))
+        return Response(body, media_type="application/json")
+
+    return [
+        Route("/v1/pipelines/{name}/commands/{command}", command, methods=["POST"]),
+        Route("/v1/reload", reload, methods=["POST"]),
+        Route("/v1/config", config),
+    ]
 
 
 async def _command(request: Request) -> Command:

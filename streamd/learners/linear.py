@@ -25,7 +25,7 @@ not; a feature without variance counts as 0, and a standardised value is held wi
 import math
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,6 +203,8 @@ class LinearSteps:
 
 class _Linear:
     """What classifier and regressor share: the arrays, the index, the run."""
+
+    LIVE: ClassVar[frozenset[str]] = frozenset({"eta", "l2", "clip"})
 
     loss: str
     optimizer: str

@@ -14,7 +14,6 @@ from streamd import snapshot, wiring
 from streamd.config import Config
 from streamd.journal import Entry, Refusal, decode
 from streamd.ports import LogClient, Output, Record, Store
-from streamd.shard import Shard
 from streamd.snapshot import Manifest
 from streamd.stages.predicting import Predicting
 from tests.chaos.world import World
@@ -49,8 +48,10 @@ class _Partition:
         self._pipeline = pipeline = config.pipeline["risk"]
         self._name = f"{config.group}.risk.{number}"
         self._journal = (python_connection([world.broker], Security()), f"{config.group}.risk.journal")
-        self.task = Predicting(wiring.settings(config, pipeline), wiring.learner("risk", pipeline), number)
-        self.shard = Shard(number, pipeline.inputs, self.task)
+        self.shard = wiring.shards(config, "risk")[1](number)
+        task = self.shard.task
+        assert isinstance(task, Predicting)
+        self.task = task
         self.shard.positions.update(dict.fromkeys(pipeline.inputs, 0))  # nothing was ever deleted from them
         self._outputs: list[Output] = []
         self._newest = 0
@@ -88,7 +89,7 @@ class _Partition:
             expected[record.topic] = record.offset + 1
 
     def _check_state(self, manifest: Manifest) -> None:
-        if snapshot.digest(self.task.freeze()()) != manifest.digest:
+        if snapshot.digest(self.shard.freeze().thaw()) != manifest.digest:
             self._find(f"the state differs from snapshot {manifest.sequence}")
         if manifest.positions != self.shard.positions:
             self._find(f"snapshot {manifest.sequence} has other positions")

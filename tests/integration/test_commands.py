@@ -5,12 +5,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from streamd import config as configuration
-from streamd import wiring
+from streamd import snapshot, wiring
 from streamd.config import Config
 from streamd.engine import Engine
 from streamd.errors import Poisoned, Transient
@@ -135,6 +136,68 @@ def test_a_command_in_a_void_epoch_is_reported_as_not_done(tmp_path: Path) -> No
         failing.set()
         (outcome,) = send(engine, skip("events", 30))
         assert outcome.done
+
+
+def state(config: Config) -> str:
+    """The digest of the newest snapshot's state."""
+    store = wiring.store(config)
+    newest = store.list("streamd.p.0")[0]
+    found = snapshot.read_manifest(store.load("streamd.p.0", newest.sequence)[0]).digest
+    store.close()
+    return found
+
+
+def test_a_reload_is_in_the_journal_and_a_restart_with_another_file_is_one(tmp_path: Path) -> None:
+    """Two folders, one told of the change by a reload, the other by a restart; and one that lost its snapshots, so
+    that all is replayed."""
+    before, after = {}, {}
+    for name in ("reloaded", "restarted", "replayed"):
+        folder = tmp_path / name
+        folder.mkdir()
+        before[name] = settings(folder, eta=0.1)
+        after[name] = settings(folder, eta=0.9, more="[pipeline.p.pending]\nmax_events = 7\n")
+        fill(before[name], 0, 40)
+    for name in ("reloaded", "replayed"):
+        with running(before[name]) as engine:
+            engine.reload(partial(wiring.setup, after[name], "p")).result(30)
+    run(before["restarted"])
+    store = wiring.store(after["replayed"])
+    for info in store.list("streamd.p.0"):
+        store.delete("streamd.p.0", info.sequence)
+    store.close()
+    told = {}
+    for name, config in after.items():
+        fill(config, 40, 80)
+        view = run(config)
+        assert view.shards[0].commands == {"reload": 1}, name
+        told[name] = predictions(config), state(config)
+    assert told["reloaded"] == told["restarted"] == told["replayed"]
+    unchanged = tmp_path / "unchanged"
+    unchanged.mkdir()
+    same = settings(unchanged, eta=0.1)
+    fill(same, 0, 80)
+    run(same)
+    assert predictions(same)[:40] == told["reloaded"][0][:40]
+    assert predictions(same) != told["reloaded"][0]
+
+
+def test_a_reload_whose_epoch_is_void_is_done_again(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    fill(config, 0, 20)
+    failures = [Transient("the log is away")]
+
+    def fail(n: int) -> None:
+        if engine_told.is_set() and failures:
+            raise failures.pop()
+
+    engine_told = threading.Event()
+    log = FaultyLog(wiring.log(config, "p"))
+    log.before_commit = fail
+    with running(config, log) as engine:  # type: ignore[arg-type]
+        engine_told.set()
+        engine.reload(partial(wiring.setup, settings(tmp_path, eta=0.5), "p")).result(30)
+        assert not failures
+    assert run(settings(tmp_path, eta=0.5)).shards[0].commands == {"reload": 1}
 
 
 def test_a_full_or_closed_mailbox_takes_nothing() -> None:

@@ -432,11 +432,10 @@ def test_another_configuration_pauses_the_shard_and_names_the_keys(tmp_path: Pat
     fill(config, 0, 50)
     run(config)
     fill(config, 50, 60)
-    view = run(
-        settings(tmp_path, eta=0.2), until=lambda sight: any(s.phase == "paused" for s in sight.view.shards)
-    )
+    other = settings(tmp_path, more='[pipeline.p.quality]\ndrift = "adwin"\n')
+    view = run(other, until=lambda sight: any(s.phase == "paused" for s in sight.view.shards))
     assert not view.ready
-    assert "learner.eta" in view.shards[0].reason
+    assert "different: drift" in view.shards[0].reason
     assert len(predictions(config)) == 50
     run(config)
     assert len(predictions(config)) == 60

@@ -128,7 +128,8 @@ def test_what_does_not_fit_is_refused_with_a_sentence_and_nothing_is_changed(ter
         assert done.code == 1
         assert sentence in done.err, arguments
     text = (terminal.folder / "streamd.toml").read_text()
-    (terminal.folder / "streamd.toml").write_text(text.replace('kind = "linear"', 'kind = "linear", l2 = 0.5'))
+    changed = text.replace('kind = "linear"', 'kind = "linear", max_features = 9')
+    (terminal.folder / "streamd.toml").write_text(changed)
     done = terminal("snapshot", "import", "a", "a.snapshot")
-    assert "learned under another configuration; different: learner.l2" in done.err
+    assert "learned under another configuration; different: learner.max_features" in done.err
     assert epochs(terminal) == [last, first]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ STEP = 8  # arrays grow by so many columns and slots: memory stays near what is 
 
 class Groupwise:
     """What the classifier and the regressor share. The parameters are told there; underscored names are state."""
+
+    LIVE: ClassVar[frozenset[str]] = frozenset({"eta"})
 
     task: str
     classes: list[str]

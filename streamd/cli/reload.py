@@ -1,0 +1,83 @@
+"""`streamd reload`: the running workers read their configuration file again; what can change, does."""
+
+from collections.abc import Sequence
+
+import msgspec
+import typer
+from msgspec import Struct
+
+from streamd.cli.operating import Reached, Urls, Workers, addresses, request
+from streamd.cli.options import ConfigFile, Json, load, note, print_json
+from streamd.config import Config, secret, without_secrets, written
+from streamd.errors import EXIT_FAILURE, Refused
+from streamd.http.operating import Configured, Reload
+from streamd.reloading import Reloaded, compare
+
+
+class Answer(Struct, frozen=True):
+    """Of one worker."""
+
+    worker: Reached
+    reloaded: Reloaded
+
+
+def reload(config: ConfigFile = None, url: Urls = None, workers: Workers = 1, json: Json = False) -> None:
+    """Let the running workers read their configuration file again. What needs a restart is named, and left.
+
+    SIGHUP does the same. Exit 1 if a file was refused, a key needs a restart, or a worker does not answer.
+    """
+    loaded = load(config)
+    token = secret(loaded.http.token_file, key="http.token_file")
+    answers = [ask(one, token) for one in addresses(loaded, url, workers)]
+    if not answers:
+        raise Refused("there is no address to ask at: [http] is off or its port is 0; name a worker with --url")
+    if json:
+        print_json(answers)
+    else:
+        _print(answers)
+    if any(a.worker.error or a.reloaded.error or a.reloaded.refused for a in answers):
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def ask(url: str, token: str | None) -> Answer:
+    """Let one worker reload."""
+    status, body = request(url, "POST", "/v1/reload", token)
+    if status == 0:
+        return Answer(Reached(url, error="nobody answers there"), Reloaded())
+    try:
+        found = msgspec.json.decode(body, type=Reload)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Answer(Reached(url, error=f"answers {status}; is it streamd?"), Reloaded())
+    return Answer(Reached(url, found.worker), found.reloaded)
+
+
+def against_live(config: Config, url: str) -> Answer:
+    """What a reload to this configuration would do to a running worker. Raises Refused if none answers there."""
+    token = secret(config.http.token_file, key="http.token_file")
+    status, body = request(url, "GET", "/v1/config", token)
+    if status == 0:
+        raise Refused(f"nobody answers at {url}; name a running worker with --url")
+    try:
+        live = msgspec.json.decode(body, type=Configured)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise Refused(f"{url} answers {status}; is it streamd?") from None
+    named = msgspec.structs.replace(config.worker, name=live.config["worker"]["name"])  # each worker has its own
+    told = without_secrets(written(msgspec.structs.replace(config, worker=named)))
+    return Answer(Reached(url, live.worker), compare(live.config, told))
+
+
+def _print(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        who = answer.worker.worker or answer.worker.url
+        if answer.worker.error or answer.reloaded.error:
+            note(f"{who}: {answer.worker.error or f'{answer.reloaded.error}; nothing was changed'}")
+            continue
+        for line in sentences(answer.reloaded, "changed", "not changed, and needs a restart"):
+            print(f"{who}: {line}")
+
+
+def sentences(found: Reloaded, live: str, restart: str) -> list[str]:
+    """What became, or would become, of the keys."""
+    lines = [f"{live}: {', '.join(found.applied)}"] if found.applied else []
+    lines += [f"{restart}: {', '.join(found.refused)}"] if found.refused else []
+    return lines or ["nothing differs"]
