@@ -66,7 +66,7 @@ def exported_state(payload: bytes, fits: Callable[[Manifest], str], model: str =
         raise Refused(f"the snapshot of {manifest.shard} at epoch {manifest.sequence} does not fit: {reason}")
     if model and manifest.model != model:
         raise Refused(
-            f"at epoch {manifest.sequence} another model was live: {manifest.model}, now {model}; promote that one "
-            "first, or import the snapshot as a whole"
+            f"at epoch {manifest.sequence} another model was live: {manifest.model}, now {model}; promote that "
+            "one first, or import the snapshot as a whole"
         )
     return task_part(state)

@@ -148,10 +148,8 @@ def meaning(pipeline: AnyPipeline, shadow: str | None = None) -> dict[str, Any]:
 
 def live(config: Config, name: str) -> bytes:
     """How a pipeline's shards work, as the journal keeps it when that changes: what a fresh task is made of."""
-    parts = {
-        "pipeline": configuration.written(config.pipeline[name]),
-        "limits": configuration.written(config.limits),
-    }
+    told = configuration.written(config)
+    parts = {"pipeline": told["pipeline"][name], "limits": told["limits"]}
     return msgspec.json.encode(parts, order="sorted")
 
 
