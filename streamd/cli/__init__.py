@@ -20,8 +20,8 @@ from streamd.cli.groupwise import groupwise
 from streamd.cli.init import init
 from streamd.cli.match import match
 from streamd.cli.promote import promote
-from streamd.cli.replay import replay
 from streamd.cli.reload import reload
+from streamd.cli.replay import replay
 from streamd.cli.run import run
 from streamd.cli.send import send
 from streamd.cli.skip import skip
