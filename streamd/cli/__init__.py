@@ -29,6 +29,7 @@ from streamd.cli.snapshots import snapshots
 from streamd.cli.ss3 import ss3
 from streamd.cli.status import status
 from streamd.cli.tail import tail
+from streamd.cli.tests import run_tests
 from streamd.cli.topics import topics
 from streamd.errors import EXIT_BUG, StreamdError
 
@@ -46,6 +47,7 @@ VERBS = (
 )
 for verb in VERBS:
     app.command()(verb)
+app.command("test")(run_tests)
 app.add_typer(active, name="active")
 app.add_typer(groupwise, name="groupwise")
 app.add_typer(match, name="match")
