@@ -1,18 +1,20 @@
 """Decisions per second of each strategy, and the full loop (predict, decide, learn what was asked for).
 
-    python -m tests.bench.active [--events 20000] [--rounds 3]
+    python -m tests.bench.active [--events 20000] [--rounds 3] [--peers /tmp/peers/bin/python]
 
 The loop runs `linear` as the daemon does: runs of 500 events predicted in one call, each decided on, the labels
 asked for learned in the next run; and once event by event. Peers are measured in the same rounds where they are
-installed: scikit-activeml (VariableUncertainty over GaussianNB, its fastest pair; `--peer-events` of them, it is
-slow), river's EntropySampler over LogisticRegression, Vowpal Wabbit's active learning in Python.
+installed: river's EntropySampler over LogisticRegression here, and in the Python that `--peers` names (see
+`active_peers`) scikit-activeml over GaussianNB (`--peer-events` of them, it is slow) and Vowpal Wabbit in Python.
 """
 
 import argparse
-import importlib.util
+import json
+import subprocess
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,59 +117,29 @@ def river_entropy(rows: Sequence[Row]) -> Timed:
     return watch.read()
 
 
-def scikit_activeml(rows: Sequence[Row], repeated: float) -> Timed:
-    """repeated: how many times as long the whole stream would take."""
-    from skactiveml.classifier import SklearnClassifier
-    from skactiveml.stream import VariableUncertainty
-    from sklearn.naive_bayes import GaussianNB
-
-    X = np.array([list(x.values()) for x, _ in rows])
-    y = np.array([int(label == "True") for _, label in rows])
-    model = SklearnClassifier(GaussianNB(), classes=[0, 1])
-    asker = VariableUncertainty(budget=BUDGET)
-    model.partial_fit(X[:10], y[:10])
-    watch = Watch()
-    for i in range(len(X)):
-        event = X[i : i + 1]
-        chosen = asker.query(event, model)
-        asker.update(event, chosen)
-        if len(chosen):
-            model.partial_fit(event, y[i : i + 1])
-    timed = watch.read()
-    return Timed(timed.seconds * repeated, timed.cpu * repeated)
+def peer(python: str, name: str, rows: Sequence[Row], whole: int) -> Timed:
+    """A peer in a Python of its own; it times its loop itself. whole: events to be extrapolated to."""
+    script = Path(__file__).parent / "active_peers.py"
+    done = subprocess.run(
+        [python, str(script), name], input=json.dumps(rows), capture_output=True, text=True, check=True
+    )
+    seconds, cpu = json.loads(done.stdout.splitlines()[-1])
+    return Timed(seconds * whole / len(rows), cpu * whole / len(rows))
 
 
-def vowpal_wabbit(rows: Sequence[Row]) -> Timed:
-    from vowpalwabbit import Workspace
-
-    model = Workspace("--active --simulation --mellowness 0.01 --quiet --loss_function logistic")
-    lines = ["1" if y == "True" else "-1" for _, y in rows]
-    watch = Watch()
-    for (x, _), y in zip(rows, lines, strict=True):
-        model.learn(f"{y} | " + " ".join(f"{name}:{value:.6g}" for name, value in x.items()))
-    timed = watch.read()
-    model.finish()
-    return timed
-
-
-def loops(rows: list[Row], peer_events: int) -> dict[str, Contestant]:
+def loops(rows: list[Row], peers: str | None, peer_events: int) -> dict[str, Contestant]:
     found: dict[str, Contestant] = {
         f"streamd, auto over linear, runs of {RUN}": partial(streamd_runs, rows, RUN),
         "streamd, the same, event by event": partial(streamd_runs, rows, 1),
         "river, EntropySampler over LogisticRegression": partial(river_entropy, rows),
     }
-    if _installed("skactiveml"):
+    if peers is not None:
         part = rows[:peer_events]
-        found["scikit-activeml, VariableUncertainty over GaussianNB"] = partial(
-            scikit_activeml, part, len(rows) / len(part)
-        )
-    if _installed("vowpalwabbit"):
-        found["Vowpal Wabbit, --active --simulation"] = partial(vowpal_wabbit, rows)
+        for name in ("VariableUncertainty", "Split", "StreamRandomSampling"):
+            title = f"scikit-activeml, {name} over GaussianNB"
+            found[title] = partial(peer, peers, name, part, len(rows))
+        found["Vowpal Wabbit, --active --simulation"] = partial(peer, peers, "vw", rows, len(rows))
     return found
-
-
-def _installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
 
 
 def show(title: str, runs: Any, events: int) -> None:
@@ -182,6 +154,7 @@ def show(title: str, runs: Any, events: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--peers", help="a Python that has scikit-activeml and vowpalwabbit")
     parser.add_argument("--peer-events", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args(arguments)
@@ -191,9 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     decided: dict[str, Callable[[], Timed]] = {"auto, the whole loop around it": partial(asking, events)}
     decided |= {name: partial(deciding, name, events) for name in registry()}
     show("\ndecisions", interleaved(decided, given.rounds), given.events)
-    show(
-        "\nfull loop, SEA", interleaved(loops(stream(given.events), given.peer_events), given.rounds), given.events
-    )
+    contestants = loops(stream(given.events), given.peers, given.peer_events)
+    show("\nfull loop, SEA", interleaved(contestants, given.rounds), given.events)
 
 
 if __name__ == "__main__":
