@@ -117,10 +117,10 @@ def capacity_aware(b: int) -> Curve:
 
 
 def _far(b: int) -> float:
-    """Where survival is below 1e-200: nothing beyond counts."""
+    """Where survival is below 1e-200: nothing beyond counts, and little beyond it is 0 by underflow."""
     far = b + 10.0
     while gammaincc(b, far) > 1e-200:
-        far *= 1.2
+        far += math.sqrt(b)
     return far
 
 

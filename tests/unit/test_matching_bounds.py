@@ -87,6 +87,12 @@ def test_hz_reaches_its_ratio() -> None:
     assert round(balance.value("hz", 0.0), 5) == 0.57610
 
 
+def test_k_b_rises_with_the_capacity_to_its_limit() -> None:
+    at_rest = [balance.value("k_b", 0.0, float(b)) for b in (1, 2, 10, 100, 1000, 2000, 4096, 10**6)]
+    assert at_rest == sorted(at_rest)
+    assert at_rest[-1] == pytest.approx(1.0 - math.exp(-1.0), abs=1e-3)
+
+
 def test_gu_is_k_b_of_one_unit() -> None:
     for load in (0.0, 0.3, 1.0, 4.0, 20.0):
         assert balance.value("k_b", load, 1.0) == pytest.approx(balance.value("gu", load), abs=1e-8)
