@@ -1,73 +1,56 @@
-"""Sends rows to the log as a stream: events at a pace, their labels some events later and not in their order.
+"""Sends the samples to the log as streams, at a pace, without their labels: who is asked for one tells it.
 
-Where to go on is not kept anywhere: the topics say which events and labels they already hold.
+Where to go on is not kept anywhere: the topics say which events they already hold.
 """
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-
-import msgspec
+from collections.abc import Callable, Sequence
 
 from streamd.demo.sample import Row
 from streamd.ports import LogClient, Output
-from streamd.records import Label
 
 TICK = 0.1  # seconds between two appends
-CHUNK = 2_000  # events of one append when no pace is set; records of one read
-
-_label = msgspec.json.Decoder(Label)
+CHUNK = 2_000  # events of one append when no pace is set
 
 
 class Feed:
-    """What is sent next. late: how many events a label comes after its event, at most."""
+    """The streams of a demo, topic -> rows, each of one partition; they begin and end together."""
 
-    def __init__(self, client: LogClient, events: str, labels: str, rows: Sequence[Row], late: int) -> None:
+    def __init__(self, client: LogClient, streams: dict[str, Sequence[Row]]) -> None:
         self._client = client
-        self._events, self._labels = events, labels
-        self._rows = rows
-        self._place = client.ends(events)[0][1]  # how many events were sent; goes on after the last one
-        held = set(_ids(client, labels))
-        order = sorted((number + _delay(number, late), number) for number in range(len(rows)))
-        self._due = deque((place, rows[number]) for place, number in order if rows[number].id not in held)
+        self._streams = streams
+        self._sent = {topic: client.ends(topic)[0][1] for topic in streams}
+
+    @property
+    def size(self) -> int:
+        """How many events the longest stream has."""
+        return max(map(len, self._streams.values()))
+
+    @property
+    def place(self) -> int:
+        """How far the stream that is furthest behind has come, in events of the longest."""
+        parts = (sent / len(self._streams[topic]) for topic, sent in self._sent.items())
+        return min(self.size, int(min(parts) * self.size))
 
     @property
     def done(self) -> bool:
-        """Every event and every label was sent."""
-        return self._place >= len(self._rows) and not self._due
+        """Every event was sent."""
+        return all(sent >= len(self._streams[topic]) for topic, sent in self._sent.items())
 
-    def advance(self, count: int) -> None:
-        """Go on by `count` events: send them, and the labels that are due then."""
-        before, self._place = self._place, self._place + count
-        self._append(self._events, ((row.key, row.event) for row in self._rows[before : self._place]))
-        self._append(self._labels, ((row.key, row.label_record) for row in self._take_due()))
-
-    def _take_due(self) -> Iterator[Row]:
-        while self._due and self._due[0][0] <= self._place:
-            yield self._due.popleft()[1]
-
-    def _append(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> None:
+    def advance(self, place: int) -> None:
+        """Send all events up to this place in the longest stream, and up to the same share of the others."""
         now = int(time.time() * 1000)
-        if outputs := [Output(topic, key, value, now) for key, value in records]:
-            self._client.append(topic, outputs)
-
-
-def _delay(number: int, late: int) -> int:
-    """How many events the label of this row comes later, 1 to `late`: scattered evenly, the same in every run."""
-    return 1 + (number * 2_654_435_761 % (1 << 32)) * late // (1 << 32)
-
-
-def _ids(client: LogClient, topic: str) -> Iterator[str]:
-    offset, end = client.ends(topic)[0]
-    while offset < end:
-        found = client.read(topic, 0, offset, CHUNK)
-        yield from (_label.decode(record.value).id for record in found if record.value is not None)
-        offset = found[-1].offset + 1
+        for topic, rows in self._streams.items():
+            end = min(len(rows), -(-place * len(rows) // self.size))
+            new = rows[self._sent[topic] : end]
+            if new:
+                self._client.append(topic, [Output(topic, row.key, row.event, now) for row in new])
+                self._sent[topic] = end
 
 
 class Feeder:
-    """A thread that advances a feed. rate: events per second, 0 for no pause.
+    """A thread that advances a feed. rate: events of the longest stream per second, 0 for no pause.
 
     open: makes the feed, in the thread that uses it. `failure` is what the thread died of.
     """
@@ -96,9 +79,8 @@ class Feeder:
             self.failure = failure
 
     def _send(self, feed: Feed) -> None:
-        began, sent = time.monotonic(), 0
+        began, first = time.monotonic(), feed.place
         while not feed.done and not self._stopping.wait(TICK if self._rate else 0.0):
-            due = int((time.monotonic() - began) * self._rate) - sent if self._rate else CHUNK
-            feed.advance(due)
-            sent += due
+            paced = first + int((time.monotonic() - began) * self._rate)
+            feed.advance(paced if self._rate else feed.place + CHUNK)
         self.done = feed.done

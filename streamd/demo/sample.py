@@ -1,7 +1,9 @@
-"""The shipped sample as records: UCI Adult, in its order (see `streamd/samples/README.md`)."""
+"""The shipped samples as records: UCI Adult and BANKING77 (see `streamd/samples/README.md`)."""
 
 import csv
 import gzip
+import random
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
@@ -13,14 +15,17 @@ TRUTH = "income"
 LEFT_OUT = frozenset({TRUTH, "part"})  # the label, and which half of the benchmark a row belongs to
 MISSING = "?"
 NUMBERS = frozenset({"age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week"})
+SHOWN = ("age", "sex", "race", "education")
+SHUFFLE = 77  # the seed of the order of the messages, whose file is sorted by category
 
 
-class Row(Struct, frozen=True):
-    """One person: what is known, and the label that comes later."""
+class Row(Struct, frozen=True, omit_defaults=True):
+    """One event, a person or a message, and the truth, which whoever is asked may tell."""
 
     id: str
-    features: dict[str, int | str]
     label: str
+    features: dict[str, int | str] | None = None
+    text: str | None = None
 
     @property
     def key(self) -> bytes:
@@ -28,15 +33,25 @@ class Row(Struct, frozen=True):
 
     @property
     def event(self) -> bytes:
-        return encode({"id": self.id, "features": self.features})
+        return encode(self._told())
 
     @property
     def event_with_label(self) -> bytes:
-        return encode({"id": self.id, "features": self.features, "label": self.label})
+        return encode(self._told() | {"label": self.label})
 
     @property
     def label_record(self) -> bytes:
         return encode({"id": self.id, "label": self.label})
+
+    @property
+    def about(self) -> str:
+        """The event in a few words."""
+        if self.features is None:
+            return self.text or ""
+        return ", ".join(str(self.features[name]) for name in SHOWN if name in self.features)
+
+    def _told(self) -> dict[str, object]:
+        return {"id": self.id, **({"text": self.text} if self.features is None else {"features": self.features})}
 
 
 def configuration() -> str:
@@ -45,11 +60,23 @@ def configuration() -> str:
 
 
 @cache
-def rows() -> tuple[Row, ...]:
-    """All 48,842 rows; the id is the number of the row."""
-    packed = (files("streamd") / "samples" / "adult.csv.gz").read_bytes()
-    table = csv.DictReader(gzip.decompress(packed).decode().splitlines())
-    return tuple(Row(str(number), _features(row), row[TRUTH]) for number, row in enumerate(table))
+def people() -> tuple[Row, ...]:
+    """UCI Adult: 48,842 rows in UCI's order; the id is "p" and the number of the row."""
+    rows = enumerate(_table("adult.csv.gz"))
+    return tuple(Row(f"p{number}", row[TRUTH], features=_features(row)) for number, row in rows)
+
+
+@cache
+def messages() -> tuple[Row, ...]:
+    """BANKING77: 10,003 messages in 77 categories, shuffled; the id is "m" and the number in this order."""
+    rows = list(_table("banking77.csv.gz"))
+    random.Random(SHUFFLE).shuffle(rows)
+    return tuple(Row(f"m{number}", row["category"], text=row["text"]) for number, row in enumerate(rows))
+
+
+def _table(name: str) -> Iterator[dict[str, str]]:
+    packed = (files("streamd") / "samples" / name).read_bytes()
+    return csv.DictReader(gzip.decompress(packed).decode().splitlines(keepends=True))
 
 
 def _features(row: dict[str, str]) -> dict[str, int | str]:

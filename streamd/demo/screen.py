@@ -1,9 +1,10 @@
-"""What the demo shows: figures taken from the daemon's view, as a panel on a terminal or as a line elsewhere."""
+"""What the demo shows: figures taken from the daemon's views, as panels on a terminal or as lines elsewhere."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
@@ -11,29 +12,38 @@ from rich.table import Table
 from rich.text import Text
 
 from streamd.records import Prediction
-from streamd.views import EngineView
+from streamd.views import EngineView, QueryingView, ShardView
 
 WINDOW = 3.0  # seconds over which events/s are measured
+SHORT = 26  # characters of a class's name
+
+
+class Truth(Struct):
+    """What the daemon cannot know: how many of its predictions were right."""
+
+    predicted: int = 0
+    right: int = 0
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.right / self.predicted if self.predicted else None
 
 
 class Figures(Struct, frozen=True):
-    """A moment of the demo. Rates per second; accuracies None before the first label."""
+    """One pipeline at a moment. phase: empty while it runs; facts: names and what is to be said, in order."""
 
-    phase: str  # empty while the daemon runs
+    pipeline: str
+    phase: str
     events: int
-    rate: float
-    labels: int
-    accuracy: float | None
-    majority: float | None
-    fading: float | None
-    pending: int
-    epochs: int
+    facts: Mapping[str, str]
     lag: int
+    epochs: int
 
 
 class Said(Struct, frozen=True):
-    """A prediction, and the truth that the daemon learns later."""
+    """A prediction, and the truth, which the daemon learns later or never."""
 
+    about: str
     prediction: Prediction
     truth: str
 
@@ -41,12 +51,17 @@ class Said(Struct, frozen=True):
 class Moment(Struct, frozen=True):
     """All that is shown. state: one sentence on what is going on; seconds: since the demo began."""
 
-    figures: Figures
+    figures: Sequence[Figures]
     said: Sequence[Said]
     state: str
     seconds: float
     url: str
     folder: str
+
+    @property
+    def phase(self) -> str:
+        """Why it does not run yet; empty once all pipelines do."""
+        return next((at.phase for at in self.figures if at.phase), "")
 
 
 class Pace:
@@ -64,23 +79,14 @@ class Pace:
         return (events - before) / (now - began) if now > began else 0.0
 
 
-def figures(view: EngineView, pace: Pace, now: float) -> Figures:
-    """What a view says, for a pipeline of task classify on one partition."""
-    shard = view.shards[0] if view.shards else None
-    total = shard.quality.total if shard else {}
-    events = shard.counts.get("events", 0) if shard else 0
-    return Figures(
-        phase=_phase(view),
-        events=events,
-        rate=pace.add(now, events) if view.ready else 0.0,
-        labels=shard.quality.labels if shard else 0,
-        accuracy=total.get("accuracy"),
-        majority=total.get("majority"),
-        fading=shard.quality.fading.get("accuracy") if shard else None,
-        pending=shard.pending if shard else 0,
-        epochs=shard.sequence if shard else 0,
-        lag=sum(lag.records for lag in view.lag),
-    )
+def figures(view: EngineView, pace: Pace, now: float, truth: Truth | None) -> Figures:
+    """What a view says, for a pipeline on one partition. truth: None for a matching pipeline."""
+    shard = view.shards[0] if view.shards else ShardView(0)
+    events = shard.counts.get("arrivals" if truth is None else "events", 0)
+    rate = pace.add(now, events) if view.ready else 0.0
+    facts = _matched(shard, rate) if truth is None else _predicted(shard, rate, truth)
+    lag = sum(lag.records for lag in view.lag)
+    return Figures(view.pipeline, _phase(view), events, facts, lag, shard.sequence)
 
 
 def _phase(view: EngineView) -> str:
@@ -91,71 +97,104 @@ def _phase(view: EngineView) -> str:
     return "; ".join(view.reasons)
 
 
-def line(moment: Moment) -> str:
-    """What goes on, as one plain line."""
-    at = moment.figures
-    return f"{moment.seconds:6.1f} s  {at.phase or f'{at.rate:,.0f} events/s; {_summary(at)}'}"
+def _predicted(shard: ShardView, rate: float, truth: Truth) -> dict[str, str]:
+    counts = shard.counts
+    facts = {
+        "events": f"{counts.get('events', 0):,} ({rate:,.0f}/s)",
+        "labels learned": f"{counts.get('learned', 0):,}",
+    }
+    if shard.querying is not None:
+        facts |= _asked(shard.querying, counts.get("events", 0))
+    facts["accuracy, in truth"] = _share(truth.accuracy)
+    if (worst := _worst_group(shard)) is not None:
+        facts["worst group"] = worst
+    return facts
 
 
-def last_line(moment: Moment) -> str:
-    """What was done, once the daemon has stopped."""
-    return f"{moment.seconds:6.1f} s  {_summary(moment.figures)}"
+def _asked(querying: QueryingView, events: int) -> dict[str, str]:
+    asked, estimates = querying.counts.get("asked", 0), querying.estimates
+    error = "" if estimates.error is None else f" ± {estimates.error:.3f}"
+    return {
+        "labels asked for": f"{asked:,} ({asked / max(events, 1):.1%}; budget {querying.share:.0%})",
+        "waiting, expired": f"{querying.pending:,}, {querying.counts.get('expired', 0):,}",
+        "accuracy, of the asked": _share(estimates.raw),
+        "accuracy, corrected": _share(estimates.weighted),
+        "accuracy, random slice": _share(estimates.holdout) + error,
+    }
 
 
-def _summary(at: Figures) -> str:
-    return (
-        f"{at.events:,} events; accuracy {_share(at.accuracy)} (lately {_share(at.fading)}, majority class "
-        f"{_share(at.majority)}); {at.labels:,} labels learned, {at.pending:,} pending; {at.epochs:,} epochs; "
-        f"{at.lag:,} records waiting"
-    )
+def _worst_group(shard: ShardView) -> str | None:
+    """The group with the largest loss, and what the single model would lose on it."""
+    if shard.groups is None:
+        return None
+    told = [group for group in shard.groups.groups if group.loss is not None and group.labels >= 20]
+    worst = max(told, key=lambda group: group.loss or 0.0, default=None)
+    if worst is None:
+        return "-"
+    return f"{worst.name}: loss {_share(worst.loss)}, one model {_share(worst.everyone)}"
+
+
+def _matched(shard: ShardView, rate: float) -> dict[str, str]:
+    pools = shard.matching.pools if shard.matching is not None else ()
+    matched, settled = sum(pool.matched for pool in pools), sum(pool.settled for pool in pools)
+    succeeded, expected = sum(pool.succeeded for pool in pools), sum(pool.expected for pool in pools)
+    return {
+        "questions": f"{shard.counts.get('arrivals', 0):,} ({rate:,.0f}/s)",
+        "sent to an annotator": f"{matched:,}, {sum(pool.open for pool in pools):,} open",
+        "answered well": f"{_share(succeeded / settled if settled else None)} of {settled:,}",
+        "expected": _share(expected / settled if settled else None),
+        "sent to another one": f"{shard.counts.get('reoffered', 0):,}",
+        "annotators": f"{sum(pool.resources for pool in pools):,}",
+    }
+
+
+def told(moment: Moment, last: bool = False) -> list[str]:
+    """What goes on, a plain line for each pipeline; last: whatever they wait for."""
+    if moment.phase and not last:
+        return [moment.phase]
+    return [f"{at.pipeline}: " + ", ".join(map(" ".join, at.facts.items())) for at in moment.figures]
 
 
 def panel(moment: Moment) -> RenderableType:
     """The live view."""
-    head = Text(f"{moment.figures.phase or moment.state}  ({moment.seconds:.0f} s)", style="bold")
-    parts: list[RenderableType] = [head]
-    if not moment.figures.phase:
-        parts += [_measures(moment.figures), _predictions(moment.said)]
+    parts: list[RenderableType] = [Text(f"{moment.phase or moment.state}  ({moment.seconds:.0f} s)", style="bold")]
+    if not moment.phase:
+        parts += [Columns([_measures(at) for at in moment.figures], padding=(0, 4)), _predictions(moment.said)]
     parts.append(_addresses(moment.url, moment.folder))
     return Panel(Group(*(Padding(part, (0, 0, 1, 0)) for part in parts[:-1]), parts[-1]), title="streamd demo")
 
 
-def _measures(figures: Figures) -> RenderableType:
-    table = Table.grid(padding=(0, 3))
-    for _ in range(4):
-        table.add_column()
-    rows = [
-        ("events", f"{figures.events:,}", "accuracy so far", _share(figures.accuracy)),
-        ("events/s", f"{figures.rate:,.0f}", "accuracy lately", _share(figures.fading)),
-        ("labels learned", f"{figures.labels:,}", "of the majority class", _share(figures.majority)),
-        ("labels pending", f"{figures.pending:,}", "epochs", f"{figures.epochs:,}"),
-        ("records waiting", f"{figures.lag:,}", "", ""),
-    ]
-    for name, value, other, its in rows:
-        table.add_row(Text(name, "dim"), Text(value, "bold"), Text(other, "dim"), Text(its, "bold"))
+def _measures(at: Figures) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_row(Text(at.pipeline, "bold underline"), Text(f"{at.epochs:,} epochs, {at.lag:,} waiting", "dim"))
+    for name, told in at.facts.items():
+        table.add_row(Text(name, "dim"), Text(told, "bold"))
     return table
 
 
 def _predictions(said: Sequence[Said]) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
-    for name, width in (("id", 5), ("predicted", 9), ("p", 5), ("truth, later", 12)):
-        table.add_column(name, min_width=width, no_wrap=True)
+    for name, width in (("event", 30), ("predicted", 9), ("p", 5), ("truth", 9)):
+        table.add_column(name, min_width=width, max_width=max(width, SHORT), no_wrap=True, overflow="ellipsis")
     table.add_column("why", ratio=1, no_wrap=True, overflow="ellipsis")
     for one in said:
         label = one.prediction.label or "?"
         label = label if isinstance(label, str) else ", ".join(label)
         p = one.prediction.p.get(label) if isinstance(one.prediction.p, dict) else None
         style = "green" if label == one.truth else "red"
-        why = _why(one.prediction)
-        table.add_row(
-            Text(one.prediction.id), Text(label), Text(_share(p)), Text(one.truth, style), Text(why, "dim")
-        )
+        cells = (Text(one.about), Text(label), Text(_share(p)), Text(one.truth, style), Text(_why(one), "dim"))
+        table.add_row(*cells)
     return table
 
 
-def _why(prediction: Prediction) -> str:
-    found = prediction.why if isinstance(prediction.why, list) else []
-    return ", ".join(f"{name} {share:+.2f}" for name, share in found)
+def _why(one: Said) -> str:
+    """The reasons as `name +0.12`: of SS3 words, of groups their weights."""
+    found = one.prediction.why if isinstance(one.prediction.why, list) else []
+    told = []
+    for name, *rest in found:
+        number = next((value for value in rest if isinstance(value, int | float)), None)
+        told.append(str(name) if number is None else f"{name} {number:+.2f}")
+    return ", ".join(told)
 
 
 def _addresses(url: str, folder: str) -> RenderableType:

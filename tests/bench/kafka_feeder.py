@@ -23,7 +23,7 @@ def sent(prediction: bytes) -> float:
 
 def feed(broker: str, topic: str, partitions: int, rate: float, seconds: float) -> None:
     producer = Producer({"bootstrap.servers": broker, "linger.ms": 1, "acks": "all"})
-    rests = [row.event_with_label.partition(b'","')[2] for row in sample.rows()[:5000]]
+    rests = [row.event_with_label.partition(b'","')[2] for row in sample.people()[:5000]]
     turns = itertools.cycle(rests)
     began, number = time.monotonic(), 0
     while (passed := time.monotonic() - began) < seconds:

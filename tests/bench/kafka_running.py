@@ -246,8 +246,8 @@ def _seen(ends: list[int], processes: Sequence[Process]) -> _Seen:
 
 def adult(events: int, first: int = 0) -> Iterator[tuple[str, bytes]]:
     """(id, event with its label), UCI Adult over and over with new ids."""
-    for number, row in enumerate(islice(cycle(sample.rows()), events), first):
-        row = sample.Row(str(number), row.features, row.label)
+    for number, row in enumerate(islice(cycle(sample.people()), events), first):
+        row = sample.Row(str(number), row.label, row.features)
         yield row.id, row.event_with_label
 
 

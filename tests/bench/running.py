@@ -55,8 +55,8 @@ def config(folder: Path, labels: bool, more: str = "") -> Config:
 def adult(events: int, labels: bool) -> Iterator[Sent]:
     """UCI Adult, over again with new ids if need be; labels in the events, or LATE events later."""
     waiting: list[Sent] = []
-    for number, row in enumerate(islice(cycle(sample.rows()), events)):
-        row = sample.Row(str(number), row.features, row.label)
+    for number, row in enumerate(islice(cycle(sample.people()), events)):
+        row = sample.Row(str(number), row.label, row.features)
         yield Sent(EVENTS, row.key, row.event if labels else row.event_with_label)
         if labels:
             waiting.append(Sent(LABELS, row.key, row.label_record))

@@ -8,22 +8,25 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from rich.console import Console
 
 from streamd import config, wiring
-from streamd.cli.demo import configured, demo
+from streamd.cli.demo import configured, demo, streams
 from streamd.demo import sample, screen
+from streamd.demo.desk import ANNOTATORS
 from streamd.demo.feeder import Feed
 from streamd.errors import StreamdError
 from streamd.ports import LogClient
-from streamd.records import Label, Prediction, decode_event, decode_label
-from streamd.views import EngineView, QualityView, ShardView
+from streamd.records import Prediction, decode_event
+from streamd.views import EngineView, EstimateView, MatchingView, PoolView, QueryingView, ShardView
 
 TOP = Path(__file__).parents[2]
 SAMPLES = TOP / "streamd" / "samples"
@@ -43,26 +46,25 @@ def test_the_configuration_is_good_and_keeps_its_log_in_the_folder(tmp_path: Pat
     assert config.load(TOP / "config.toml").log.path == str(TOP / ".demo" / "streamd.db")
 
 
-def test_the_sample_is_uci_adult_with_its_attribution() -> None:
+def test_the_samples_have_their_attribution() -> None:
     notice = (SAMPLES / "README.md").read_text()
     assert hashlib.sha256((SAMPLES / "adult.csv.gz").read_bytes()).hexdigest() in notice
     assert "B. Becker and R. Kohavi" in notice
+    assert "PolyAI-LDN" in notice
     assert "CC BY 4.0" in notice
-    rows = sample.rows()
-    assert len(rows) == 48_842
-    assert sum(row.label == ">50K" for row in rows) == 11_687
+    assert sum(row.label == ">50K" for row in sample.people()) == 11_687
+    assert len(sample.people()) == 48_842
+    assert len({row.label for row in sample.messages()}) == 77
+    assert len(sample.messages()) == 10_003
 
 
-def test_a_row_makes_an_event_and_a_label_record_without_leaks() -> None:
-    row = next(row for row in sample.rows() if "occupation" not in row.features)  # missing in the file
-    event, label = decode_event(row.event), decode_label(row.label_record)
-    assert event.id == label.id == row.id
-    assert event.label is msgspec.UNSET
-    assert label.label == row.label
-    assert event.features is not None
-    assert not {"income", "part"} & event.features.keys()
-    assert "?" not in event.features.values()
-    assert isinstance(event.features["age"], int | float)
+@pytest.mark.parametrize("rows", [sample.people, sample.messages])
+def test_a_row_makes_an_event_without_its_truth(rows: Callable[[], Sequence[sample.Row]]) -> None:
+    for row in rows()[:200]:
+        event = decode_event(row.event)
+        assert (event.id, event.label) == (row.id, msgspec.UNSET)
+        assert (event.features is None) != (event.text is None)
+        assert not {"income", "part", "?"} & {*(event.features or {}), *(event.features or {}).values()}
 
 
 # --- the feeder
@@ -71,8 +73,8 @@ def test_a_row_makes_an_event_and_a_label_record_without_leaks() -> None:
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[LogClient]:
     with closing(wiring.client(configured(tmp_path))) as client:
-        client.create("adult", 1)
-        client.create("adult-labels", 1)
+        for topic in ("people", "messages"):
+            client.create(topic, 1)
         yield client
 
 
@@ -80,49 +82,27 @@ def ids(client: LogClient, topic: str) -> list[str]:
     return [record.key.decode() for record in client.read(topic, 0, 0, 100_000) if record.key is not None]
 
 
-def feed(client: LogClient, rows: Sequence[sample.Row], late: int) -> Feed:
-    return Feed(client, "adult", "adult-labels", rows, late)
-
-
-@pytest.mark.parametrize("steps", [[7] * 60, [1, 100, 3, 250, 9, 9, 400], [1000]])
-def test_every_event_and_label_is_sent_once_however_it_is_cut(client: LogClient, steps: list[int]) -> None:
-    rows = sample.rows()[:200]
-    for step in steps:
-        feed(client, rows, 50).advance(step)  # a new feed at each step: as if it were killed in between
-    while not (last := feed(client, rows, 50)).done:
-        last.advance(60)
-    assert ids(client, "adult") == [row.id for row in rows]
-    assert sorted(ids(client, "adult-labels"), key=int) == [row.id for row in rows]
-
-
-def test_a_label_comes_after_its_event_and_not_too_late(client: LogClient) -> None:
-    rows, late = sample.rows()[:200], 50
-    one = feed(client, rows, late)
-    for sent in range(1, 200 + late + 1):
-        one.advance(1)
-        came = {int(id) for id in ids(client, "adult-labels")}
-        assert all(number < min(sent, 200) for number in came)
-        assert all(number in came for number in range(sent - late))
-    assert one.done
-
-
-def test_a_feed_with_other_settings_goes_on_without_repeating(client: LogClient) -> None:
-    feed(client, sample.rows()[:100], 30).advance(80)
-    other = feed(client, sample.rows()[:300], 70)
-    while not other.done:
-        other.advance(11)
-    assert len(ids(client, "adult")) == len(set(ids(client, "adult-labels"))) == 300
-    assert len(ids(client, "adult-labels")) == 300
+@pytest.mark.parametrize("places", [range(7, 488, 7), [1, 100, 103, 350, 359, 488], [1000]])
+def test_every_event_is_sent_once_and_the_streams_end_together(client: LogClient, places: Sequence[int]) -> None:
+    sent = streams(488)
+    for place in places:
+        feed = Feed(client, dict(sent))  # a new one at each step: as if it were killed in between
+        feed.advance(place)
+        assert abs(len(ids(client, "messages")) / 100 - min(place, 488) / 488) <= 0.011
+        assert feed.done == (place >= 488)
+    Feed(client, dict(sent)).advance(488)
+    assert ids(client, "people") == [row.id for row in sent["people"]] == [f"p{i}" for i in range(488)]
+    assert ids(client, "messages") == [row.id for row in sent["messages"]] == [f"m{i}" for i in range(100)]
 
 
 # --- what is shown
 
 NOTHING = EngineView(
-    pipeline="adult",
+    pipeline="income",
     task="classify",
-    model="linear/0",
-    events="adult",
-    predictions="adult-predictions",
+    model="groupwise/0",
+    events="people",
+    predictions="people-predictions",
     ready=False,
     reasons=("starting",),
     shards=(),
@@ -139,50 +119,83 @@ NOTHING = EngineView(
     away=False,
     unwritten=0,
 )
+ASKED = QueryingView(
+    "auto", {"asked": 297, "expired": 7}, 13, 4.0, 0.1, EstimateView(0.711, 0.812, 90.0, 0.822, 0.041, 277, 30), ()
+)
 SHARD = ShardView(
-    0,
-    phase="running",
-    sequence=12,
-    counts={"events": 3000},
-    pending=40,
-    quality=QualityView(2960, {"accuracy": 0.8512, "majority": 0.7613}, {"accuracy": 0.861}, 0),
+    0, phase="running", sequence=12, counts={"events": 3000, "learned": 2960}, pending=40, querying=ASKED
+)
+POOL = PoolView(
+    pool="desk",
+    resources=9,
+    open=5,
+    matched=290,
+    unmatched={},
+    settled=200,
+    expected=152.0,
+    succeeded=150,
+    miscalibrated=0,
+    alarm=False,
+    segments=0,
+    groups={},
 )
 RUNNING = msgspec.structs.replace(NOTHING, ready=True, reasons=(), shards=(SHARD,))
+MATCHING = msgspec.structs.replace(
+    RUNNING, pipeline="desk", shards=(ShardView(0, counts={"arrivals": 297}, matching=MatchingView((POOL,))),)
+)
 
 
-def moment(view: EngineView) -> screen.Moment:
+def moment(*views: EngineView) -> screen.Moment:
     pace = screen.Pace()
     pace.add(10.0, 1000)
-    prediction = Prediction("17", label="<=50K", p={"<=50K": 0.97, ">50K": 0.03}, why=[["age", -0.25]])
-    said = [screen.Said(prediction, ">50K")]
-    return screen.Moment(screen.figures(view, pace, 12.0), said, "sending", 12.0, "http://127.0.0.1:8080", ".demo")
+    prediction = Prediction("p17", label="<=50K", p={"<=50K": 0.97, ">50K": 0.03}, why=[["age", -0.25]])
+    said = [screen.Said("39, Male", prediction, ">50K")]
+    shown = []
+    for view in views:
+        truth = None if view.pipeline == "desk" else screen.Truth(1000, 851)
+        shown.append(screen.figures(view, pace, 12.0, truth))
+    return screen.Moment(shown, said, "sending", 12.0, "http://127.0.0.1:8080", ".demo")
 
 
-def drawn(view: EngineView) -> str:
-    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+def drawn(*views: EngineView) -> str:
+    console = Console(file=io.StringIO(), width=190, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        console.print(screen.panel(moment(view)))
+        console.print(screen.panel(moment(*views)))
     return captured.get()
 
 
-@pytest.mark.parametrize("show", [drawn, lambda view: screen.line(moment(view))])
-def test_the_figures_of_a_running_daemon_are_shown(show: object) -> None:
-    assert callable(show)
-    shown = show(RUNNING)
-    for figure in ("3,000", "1,000", "0.851", "0.861", "0.761", "2,960", "40", "12"):
+def said(*views: EngineView) -> str:
+    return "\n".join(screen.told(moment(*views)))
+
+
+@pytest.mark.parametrize("show", [drawn, said])
+def test_the_figures_of_a_running_daemon_are_shown(show: Callable[..., str]) -> None:
+    shown = show(RUNNING, MATCHING)
+    for figure in (
+        "3,000",
+        "1,000/s",
+        "2,960",
+        "297 (9.9%; budget 10%)",
+        "13, 7",
+        "0.711",
+        "0.812",
+        "0.822 ± 0.041",
+    ):
+        assert figure in shown
+    for figure in ("0.851", "290, 5 open", "0.750 of 200", "0.760"):
         assert figure in shown
 
 
 def test_the_panel_shows_the_last_predictions_with_their_reasons_and_the_addresses() -> None:
     shown = drawn(RUNNING)
-    for part in ("17", "<=50K", "0.970", ">50K", "age -0.25", "http://127.0.0.1:8080/metrics"):
+    for part in ("39, Male", "<=50K", "0.970", ">50K", "age -0.25", "http://127.0.0.1:8080/metrics"):
         assert part in shown
 
 
 def test_before_the_daemon_runs_the_phase_is_shown() -> None:
     assert "compiling the kernels" in drawn(NOTHING)
     restoring = msgspec.structs.replace(NOTHING, reasons=("partition 0: being restored",))
-    assert "being restored" in screen.line(moment(restoring))
+    assert "being restored" in said(restoring)
 
 
 # --- a run
@@ -199,29 +212,43 @@ def say(process: subprocess.Popen[str], until: str) -> str:
     return line
 
 
-def test_stopped_and_started_again_it_goes_on_and_predicts_everything_once(tmp_path: Path) -> None:
-    # Given a demo that was ended by a signal while labels were pending
-    options = ("--rate", "3000", "--events", "9000")
-    with subprocess.Popen(command(tmp_path, *options), stdout=subprocess.PIPE, text=True) as first:
+def test_stopped_and_started_again_it_goes_on_and_the_four_methods_work_together(tmp_path: Path) -> None:
+    # Given a demo that was ended by a signal while questions were with the crowd
+    with subprocess.Popen(
+        command(tmp_path, "--rate", "1000", "--events", "3000"), stdout=subprocess.PIPE, text=True
+    ) as first:
         address = say(first, "open http").split()[1]
-        say(first, "events;")
+        say(first, "income: events")
         with urllib.request.urlopen(f"{address}readyz") as answer:
             assert answer.status == 200
         first.send_signal(signal.SIGTERM)
         assert "drained" in say(first, "drained")
     assert first.returncode == 0
-    # When it is started again, until the end of the sample
+    # When it is started again, until the end of the samples
     again = subprocess.run(
-        command(tmp_path, "--rate", "0", "--events", "9000", "--until-idle"), stdout=subprocess.PIPE, text=True
+        command(tmp_path, "--rate", "0", "--events", "3000", "--until-idle"), stdout=subprocess.PIPE, text=True
     )
-    # Then every event was predicted exactly once, in order, and every label learned
+    # Then every event was predicted exactly once, in order
     assert again.returncode == 0
-    assert "9,000 events;" in again.stdout
-    assert "9,000 labels learned, 0 pending" in again.stdout
     with closing(wiring.client(configured(tmp_path))) as client:
-        assert ids(client, "adult-predictions") == [str(number) for number in range(9000)]
-        labels = [record.value for record in client.read("adult-labels", 0, 0, 100_000)]
-        assert len({msgspec.json.decode(value or b"", type=Label).id for value in labels}) == len(labels) == 9000
+        assert ids(client, "people-predictions") == [f"p{i}" for i in range(3000)]
+        assert ids(client, "message-predictions") == [f"m{i}" for i in range(614)]
+        # both pipelines asked the desk within their budgets, every question was decided on, by known annotators
+        queries = read(client, "desk-queries")
+        asked = Counter(query["pipeline"] for query in queries if query.get("attempt", 1) == 1)
+        assert 200 < asked["income"] <= 0.1 * 3000 + 11
+        assert 120 < asked["messages"] <= 0.3 * 614 + 11
+        matches = read(client, "assignments")
+        assert {match["id"] for match in matches} == {f"{q['id']}/{q.get('attempt', 1)}" for q in queries}
+        assert {match["resource"] for match in matches if "resource" in match} <= ANNOTATORS.keys()
+        # and most of the answers came and were learned
+        learned = {topic: ids(client, topic) for topic in ("message-labels", "people-labels")}
+        assert len(set(learned["people-labels"])) > 0.8 * asked["income"]
+        assert len(set(learned["message-labels"])) > 0.8 * asked["messages"]
+
+
+def read(client: LogClient, topic: str) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(record.value or b"") for record in client.read(topic, 0, 0, 100_000)]
 
 
 def test_fresh_removes_the_demos_own_files_and_nothing_else(tmp_path: Path) -> None:
