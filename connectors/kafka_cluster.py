@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka import errors as kafka_errors
@@ -22,6 +22,7 @@ REFUSED = (
     kafka_errors.SaslAuthenticationFailedError,
     kafka_errors.UnsupportedSaslMechanismError,
 )
+LATEST = -1  # a partition's end, where an offset is asked for by time
 HOPELESS = (
     kafka_errors.MessageSizeTooLargeError,
     kafka_errors.RecordListTooLargeError,
@@ -90,8 +91,8 @@ class Cluster:
         if there.partitions != partitions:
             raise ConfigError("", f"topic {topic} has {there.partitions} partitions, {partitions} are needed")
 
-    def create_journal(self, topic: str, partitions: int) -> int:
-        """Make the journal, or give it the partitions that were added to the inputs meanwhile: how many it had."""
+    def create_journal(self, topic: str, partitions: int) -> None:
+        """Make the journal, or give it the partitions that were added to the inputs meanwhile."""
         there = self.topics([topic]).get(topic)
         if there is not None and there.partitions < partitions:
             with translated(f"adding partitions to {topic}", opening=True):
@@ -99,28 +100,42 @@ class Cluster:
                 self._admin.wait_for_topics([topic], timeout_ms=self._timeout)
         elif there is None:
             self.create(topic, partitions, JOURNAL_CONFIGS)
-        return partitions if there is None else there.partitions
 
-    def check_inputs(self, inputs: Sequence[str]) -> int:
-        """The number of partitions that all inputs have. Raises ConfigError if one is missing or differs."""
-        there = self.topics(inputs)
+    def check_inputs(self, inputs: Sequence[str], journal: str) -> int:
+        """The number of partitions that all inputs have; the least where they differ. Raises ConfigError if one is
+        missing, or if they differ and there is no journal: those that once fitted are the engine's to pause."""
+        there = self.topics([*inputs, journal])
         if missing := [topic for topic in inputs if topic not in there]:
             raise ConfigError("", f"topic {missing[0]} does not exist (`streamd topics create` makes it)")
         counts = {topic: there[topic].partitions for topic in inputs}
-        if len(set(counts.values())) > 1:
+        if len(set(counts.values())) > 1 and journal not in there:
             raise ConfigError("", f"the input topics of a pipeline must have as many partitions each: {counts}")
-        return next(iter(counts.values()))
+        return min(counts.values())
 
-    def member(self, group: str, worker: str) -> str | None:
-        """The member id that holds this worker's seat in the group, if one does."""
+    def seats(self, group: str, inputs: Sequence[str]) -> "Seats":
+        """Who holds the workers' seats in the group, and the partitions; whether some have been added since."""
+        there = self.topics(inputs)
         with translated(f"asking for group {group}"):
             described = self._admin.describe_groups([group])[group]
-        if described.get("error"):
-            return None
-        for member in described["members"]:
-            if member["group_instance_id"] == worker:
-                return str(member["member_id"])
-        return None
+        holders: dict[str, str] = {}
+        owners: dict[int, str] = {}
+        for member in () if described.get("error") else described["members"]:
+            worker = str(member["group_instance_id"] or member["member_id"])
+            holders[worker] = str(member["member_id"])
+            assignment = member["member_assignment"]
+            if isinstance(assignment, dict):
+                for topic in assignment["assigned_partitions"]:
+                    owners.update(dict.fromkeys(topic["partitions"], worker))
+        stable = described.get("group_state") == "Stable"
+        count = max((topic.partitions for topic in there.values()), default=0)
+        return Seats(holders, owners, stable and bool(owners) and max(owners) + 1 < count)
+
+    def end(self, topic: str, partition: int) -> int:
+        """The next offset to be written."""
+        where = TopicPartition(topic, partition)
+        with translated(f"looking up the end of {topic}[{partition}]"):
+            found = self._admin.list_partition_offsets({where: LATEST}, timeout_ms=self._timeout)
+        return int(found[where].offset)
 
     def leave(self, group: str, worker: str) -> None:
         """Give this worker's seat in the group up, so that its partitions move at once."""
@@ -143,6 +158,15 @@ class Cluster:
             self._admin.close()
 
 
+class Seats(NamedTuple):
+    """holders: worker -> member id. owners: partition -> worker. short: a settled group divided fewer partitions
+    than there are."""
+
+    holders: Mapping[str, str]
+    owners: Mapping[int, str]
+    short: bool
+
+
 class Seat:
     """Watches who holds a worker's seat in its group, off the caller's path: a fenced static member whose
     client library says nothing of it, and a cluster that has gone away, are both seen here.
@@ -155,6 +179,7 @@ class Seat:
         cluster: Cluster,
         group: str,
         worker: str,
+        inputs: Sequence[str],
         member_id: Callable[[], str],
         interval: float,
         timeout: float,
@@ -162,12 +187,15 @@ class Seat:
         self._cluster = cluster
         self._group = group
         self._worker = worker
+        self._inputs = inputs
         self._member_id = member_id
         self._interval = interval
         self._timeout = timeout
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamd-seat")
         self._heard = time.monotonic()
-        self._asked: tuple[float, str, Future[str | None]] | None = None
+        self._asked: tuple[float, str, Future[Seats]] | None = None
+        self._owners: Mapping[int, str] = {}
+        self._short = False
 
     def check(self) -> None:
         """Never blocks. Fenced by the last answer; Transient after `timeout` seconds without one. A coordinator
@@ -178,14 +206,14 @@ class Seat:
             if now - self._asked[0] >= self._interval:
                 self._asked = None
         if self._asked is None:
-            answer = self._thread.submit(self._cluster.member, self._group, self._worker)
+            answer = self._thread.submit(self._cluster.seats, self._group, self._inputs)
             self._asked = (now, self._member_id(), answer)
         if now - self._heard > self._timeout:
             raise Transient(
                 f"group {self._group}: no answer from Kafka for {now - self._heard:.0f} s{self._reason()}"
             )
 
-    def _hear(self, since: float, own: str, answer: "Future[str | None]") -> None:
+    def _hear(self, since: float, own: str, answer: "Future[Seats]") -> None:
         if answer.exception() is None:
             self._heard = max(self._heard, since)
             self._judge(own, answer.result())
@@ -200,10 +228,21 @@ class Seat:
     def check_now(self) -> None:
         """The same, asking now and waiting for the answer."""
         own = self._member_id()
-        self._judge(own, self._cluster.member(self._group, self._worker))
+        self._judge(own, self._cluster.seats(self._group, self._inputs))
         self._heard = time.monotonic()
 
-    def _judge(self, own: str, holder: str | None) -> None:
+    def owner(self, partition: int) -> str | None:
+        """The worker that has a partition, by the last answer."""
+        return self._owners.get(partition)
+
+    def short(self) -> bool:
+        """Whether the last answer, told once, showed partitions that the group has not divided."""
+        short, self._short = self._short, False
+        return short
+
+    def _judge(self, own: str, seats: Seats) -> None:
+        self._short = seats.short
+        self._owners, holder = seats.owners, seats.holders.get(self._worker)
         # A member that was joining while the question was under way proves nothing.
         if own and holder and holder != own and self._member_id() == own:
             raise Fenced(f"group {self._group}: another worker runs under the name {self._worker}")

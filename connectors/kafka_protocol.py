@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from streamd.errors import ConfigError, StateError
+from streamd.errors import ConfigError, OffsetGap, StateError
 from streamd.ports import Committed, Headers, JournalEntry
 
 CHUNK = 900_000  # bytes; below the 1,048,588 that a broker takes by default, headers and batch included
@@ -87,13 +87,14 @@ def to_chunk(headers: Iterable[tuple[str, bytes]], value: bytes | None, where: s
 class Assembler:
     """Puts the entries `after < sequence <= through` together from the chunks of a journal partition.
 
-    through: None for all that follow. Chunks of earlier entries are skipped; after them each chunk must be the one
-    that follows. Raises StateError at the first that is not.
+    after: None for the first that is whole. through: None for all that follow. Chunks of earlier entries are
+    skipped; after them each chunk must be the one that follows. Raises StateError at the first that is not.
     """
 
-    def __init__(self, where: str, after: int, through: int | None) -> None:
+    def __init__(self, where: str, after: int | None, through: int | None) -> None:
         self._where = where
-        self._next = after + 1
+        self._first = after is None  # the first whole entry is still to be found
+        self._next = 1 if after is None else after + 1
         self._through = through
         self._parts: list[bytes] = []
         self._start = 0
@@ -123,6 +124,10 @@ class Assembler:
                 f"journal {self._where}: entry {chunk.sequence} follows {self._seen} at {offset}: begun anew"
             )
         self._seen = chunk.sequence
+        if self._first and chunk.part == 0:
+            self._first, self._next = False, chunk.sequence
+        if self._first:
+            return None
         if chunk.sequence < self._next and not self._parts:
             return None
         if (chunk.sequence, chunk.part) != (self._next, len(self._parts)):
@@ -155,21 +160,10 @@ def whole_partitions(assigned: Iterable[tuple[str, int]], inputs: Sequence[str])
 
 
 def check_positions(partition: int, positions: Mapping[str, int], kept: Mapping[str, tuple[int, int]]) -> None:
-    """Raises StateError where a position lies outside of (oldest kept, end) of its topic."""
+    """Raises OffsetGap where a position lies outside of (oldest kept, end) of its topic."""
     for topic, position in positions.items():
-        if topic not in kept:
-            continue
-        oldest, end = kept[topic]
-        if position < oldest:
-            raise StateError(
-                f"{topic}[{partition}]: offset {position} is wanted, the oldest kept is {oldest}: "
-                f"{oldest - position} records were deleted before they were read"
-            )
-        if position > end:
-            raise StateError(
-                f"{topic}[{partition}]: offset {position} is wanted, the topic ends at {end}: "
-                "it was made again, or lost records"
-            )
+        if topic in kept and not kept[topic][0] <= position <= kept[topic][1]:
+            raise OffsetGap(topic, partition, position, *kept[topic])
 
 
 def check_output_partition(topic: str, partition: int | None, partitions: int) -> None:

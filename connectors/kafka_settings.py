@@ -4,8 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 
+from connectors.kafka_protocol import transactional_id
 from streamd.errors import ConfigError
+
+BATCH = 256 << 10  # bytes; each request then carries a useful amount
+REQUEST = 64 << 20  # bytes; what a topic takes is for the broker to say
+QUEUE = 2_000_000  # records; an epoch is far smaller
 
 
 class Security(msgspec.Struct, frozen=True):
@@ -24,6 +31,30 @@ class Security(msgspec.Struct, frozen=True):
     @property
     def protocol(self) -> str:
         return ("SASL_" if self.mechanism else "") + ("SSL" if self.tls else "PLAINTEXT")
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's place in a group. group: `<group>.<pipeline>`. worker: the name of the seat. Times in seconds.
+
+    session_timeout: after how long without a heartbeat a dead worker's partitions move. transaction_timeout:
+    when the broker aborts what a dead worker left open, if that worker does not come back before.
+    poll_interval: how long the engine may work between two polls before it loses its partitions.
+    request_timeout: how long any call waits for the cluster before it raises Transient.
+    client_settings: for the client library, in its own words.
+    """
+
+    brokers: Sequence[str]
+    group: str
+    worker: str
+    inputs: tuple[str, ...]
+    journal: str
+    security: Security = Security()
+    client_settings: Mapping[str, object] = {}
+    session_timeout: float = 15.0
+    transaction_timeout: float = 15.0
+    poll_interval: float = 600.0
+    request_timeout: float = 10.0
+    probe_interval: float = 1.0
 
 
 def _present(settings: Mapping[str, object]) -> dict[str, Any]:
@@ -78,3 +109,119 @@ def own_settings(given: Mapping[str, object], role: str, guarantee: Mapping[str,
         if name == key or prefix == role:
             chosen[name] = value
     return chosen
+
+
+def python_consumer(member: Membership) -> dict[str, Any]:
+    """Settings of kafka-python's consumer. Raises ConfigError for a client setting that it does not know."""
+    guarantee = {
+        "group_id": member.group,
+        "group_instance_id": member.worker,
+        "isolation_level": "read_committed",
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "partition_assignment_strategy": [RangePartitionAssignor],
+        "session_timeout_ms": int(member.session_timeout * 1000),
+        "heartbeat_interval_ms": int(min(3.0, member.session_timeout / 4) * 1000),
+        "max_poll_interval_ms": int(member.poll_interval * 1000),
+        "allow_auto_create_topics": False,
+    }
+    ours = _python_timing(member) | {"max_partition_fetch_bytes": 4 << 20}
+    return _python(member, "consumer", ours, guarantee, KafkaConsumer.DEFAULT_CONFIG)
+
+
+def python_producer(member: Membership) -> dict[str, Any]:
+    """Settings of kafka-python's producer. Raises ConfigError for a client setting that it does not know."""
+    guarantee = {
+        "transactional_id": transactional_id(member.group, member.worker),
+        "transaction_timeout_ms": int(member.transaction_timeout * 1000),
+        "enable_idempotence": True,
+        "acks": -1,
+        "allow_auto_create_topics": False,
+    }
+    milliseconds = int(member.request_timeout * 1000)
+    ours = _python_timing(member) | {
+        "max_block_ms": milliseconds,
+        "delivery_timeout_ms": 2 * milliseconds,
+        "batch_size": BATCH,
+        "max_request_size": REQUEST,
+    }
+    return _python(member, "producer", ours, guarantee, KafkaProducer.DEFAULT_CONFIG)
+
+
+def _python_timing(member: Membership) -> dict[str, Any]:
+    milliseconds = int(member.request_timeout * 1000)
+    return {
+        "retry_backoff_ms": 50,
+        "reconnect_backoff_max_ms": 1000,
+        "request_timeout_ms": milliseconds,
+        "bootstrap_timeout_ms": milliseconds,
+        "client_id": member.worker,
+    }
+
+
+def _python(
+    member: Membership,
+    role: str,
+    ours: Mapping[str, object],
+    guarantee: Mapping[str, object],
+    known: Mapping[str, object],
+) -> dict[str, Any]:
+    """The user's settings go before ours, and after those that the guarantee rests on."""
+    given = own_settings(member.client_settings, role, guarantee)
+    for key in given:
+        if key not in KafkaConsumer.DEFAULT_CONFIG and key not in KafkaProducer.DEFAULT_CONFIG:
+            raise ConfigError(f"log.client_settings.{key}", "kafka-python knows no such setting")
+    chosen = {key: value for key, value in given.items() if key in known}
+    return {**python_connection(member.brokers, member.security), **ours, **chosen, **guarantee}
+
+
+def librdkafka_consumer(member: Membership) -> dict[str, Any]:
+    """Settings of confluent-kafka's consumer."""
+    guarantee = {
+        "group.id": member.group,
+        "group.instance.id": member.worker,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "partition.assignment.strategy": "range",
+        "group.protocol": "classic",
+        "session.timeout.ms": int(member.session_timeout * 1000),
+        "heartbeat.interval.ms": int(min(3.0, member.session_timeout / 4) * 1000),
+        "max.poll.interval.ms": int(max(member.poll_interval, member.session_timeout) * 1000),
+        "enable.partition.eof": True,
+    }
+    ours = {"fetch.wait.max.ms": 100, "fetch.error.backoff.ms": 50, "queued.max.messages.kbytes": 64 << 10}
+    return _librdkafka(member, "consumer", ours, guarantee)
+
+
+def librdkafka_producer(member: Membership) -> dict[str, Any]:
+    """Settings of confluent-kafka's producer."""
+    guarantee = {
+        "transactional.id": transactional_id(member.group, member.worker),
+        "transaction.timeout.ms": int(member.transaction_timeout * 1000),
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",
+    }
+    ours = {
+        "retry.backoff.ms": 20,
+        "linger.ms": 5,
+        "queue.buffering.max.messages": QUEUE,
+        "queue.buffering.max.kbytes": 1 << 20,
+        "message.timeout.ms": int(member.transaction_timeout * 1000),
+    }
+    return _librdkafka(member, "producer", ours, guarantee)
+
+
+def _librdkafka(
+    member: Membership, role: str, ours: Mapping[str, object], guarantee: Mapping[str, object]
+) -> dict[str, Any]:
+    connection = librdkafka_connection(member.brokers, member.security) | {
+        "client.id": member.worker,
+        "socket.timeout.ms": int(member.request_timeout * 1000),
+        "reconnect.backoff.max.ms": 1000,
+        "allow.auto.create.topics": False,
+        "log.connection.close": False,
+    }
+    return {**connection, **ours, **own_settings(member.client_settings, role, guarantee), **guarantee}

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from connectors import sqlite_topics as topics
 from connectors.sqlite_file import SqliteFile
 from connectors.sqlite_topics import MASK, SHIFT, Retention, Topic
-from streamd.errors import ConfigError, Fenced, StateError
+from streamd.errors import ConfigError, Fenced, OffsetGap, StateError
 from streamd.ports import (
     Committed,
     Epoch,
@@ -185,7 +185,7 @@ class SqliteLog:
         return starts
 
     def _check(self, partition: int, positions: Mapping[str, int]) -> Mapping[str, tuple[int, int]]:
-        """The (oldest, next) offsets of a partition's inputs; raises StateError if a position is outside."""
+        """The (oldest, next) offsets of a partition's inputs; raises OffsetGap if a position is outside."""
         with self._file.errors():
             query = "SELECT topic, first, next FROM stream WHERE partition = ?"
             bounds = {name: (first, end) for name, first, end in self._file.db.execute(query, (partition,))}
@@ -193,10 +193,7 @@ class SqliteLog:
             first, end = bounds[name]
             offset = positions.get(name, first)
             if not first <= offset <= end:
-                what = f"below the oldest kept, {first}" if offset < first else f"above the end, {end}"
-                raise StateError(
-                    f"topic {name} partition {partition}: offset {offset} is {what}; records were lost"
-                )
+                raise OffsetGap(name, partition, offset, first, end)
         return bounds
 
     def pause(self, partition: int) -> None:
@@ -252,8 +249,13 @@ class SqliteLog:
         with self._file.errors():
             self._file.rollback()
 
-    def journal(self, partition: int, start: int, after: int, through: int | None) -> Iterator[JournalEntry]:
+    def journal(
+        self, partition: int, start: int, after: int | None, through: int | None
+    ) -> Iterator[JournalEntry]:
         return _journal(self._file, self._journal, partition, after, through)
+
+    def journal_end(self, partition: int) -> int:
+        return _entries(self._file, self._journal, partition)[1] + 1
 
     def trim_journal(self, partition: int, below: int, before: int) -> None:
         old = (
@@ -283,6 +285,9 @@ class SqliteLog:
                     lags[name, partition] = Lag(end - at, max(0.0, now - found[0] / 1000) if found else 0.0)
         return lags
 
+    def owner(self, partition: int) -> str | None:
+        return None  # all of a group's partitions are with its one instance
+
     def close(self, leave: bool) -> None:
         if self._opened is not None:
             self._opened.close()
@@ -292,15 +297,22 @@ class SqliteLog:
             self._seat = None
 
 
+def _entries(file: SqliteFile, journal: str, partition: int) -> tuple[int, int]:
+    """The first and the last that are there; (1, 0) without any."""
+    query = "SELECT min(sequence), max(sequence) FROM journal WHERE name = ? AND partition = ?"
+    with file.errors():
+        first, last = file.db.execute(query, (journal, partition)).fetchone()
+    return (1, 0) if first is None else (first, last)
+
+
 def _journal(
-    file: SqliteFile, journal: str, partition: int, after: int, through: int | None
+    file: SqliteFile, journal: str, partition: int, after: int | None, through: int | None
 ) -> Iterator[JournalEntry]:
     """One statement an entry: an iterator left half-way must not hold a read transaction open."""
     query = "SELECT checksum, entry FROM journal WHERE name = ? AND partition = ? AND sequence = ?"
-    if through is None:
-        last = "SELECT max(sequence) FROM journal WHERE name = ? AND partition = ?"
-        with file.errors():
-            through = max(after, file.db.execute(last, (journal, partition)).fetchone()[0] or 0)
+    first, last = _entries(file, journal, partition)
+    after = first - 1 if after is None else after
+    through = max(after, last) if through is None else through
     for sequence in range(after + 1, through + 1):
         with file.errors():
             row = file.db.execute(query, (journal, partition, sequence)).fetchone()

@@ -15,7 +15,8 @@ from queue import SimpleQueue
 
 from msgspec import Struct
 
-from streamd.errors import Elsewhere, Refused, StateError, StreamdError, Transient
+from streamd.choices import CAUTIOUS, Choices
+from streamd.errors import Elsewhere, OffsetGap, Refused, StateError, StreamdError, Transient
 from streamd.mailbox import Command, Mailbox, Outcome
 from streamd.poison import poisoned
 from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, TopicInfo, murmur2
@@ -23,7 +24,7 @@ from streamd.questions import AGAIN, Question, Questions
 from streamd.restore import Identity, Paused, Restored, changed, restore
 from streamd.shard import Shard
 from streamd.sight import Sight
-from streamd.snapshots import Job, Policy, SnapshotWriter
+from streamd.snapshots import Job, Policy, SnapshotWriter, put
 
 BATCH = 4096  # records handed to a shard at once: bounds the time between two looks at the clock
 IDLE = 1.0  # seconds without a record after which a partition's event time passes by itself
@@ -57,11 +58,13 @@ class Engine:
         log: Log,
         store: Store,
         make: Callable[[Log], Setup],
+        choices: Choices = CAUTIOUS,
     ) -> None:
         self._sight = sight
         self._log = log
         self._store = store
         self._setup = make(log)
+        self._choices = choices
         self._writer = SnapshotWriter(store, self._setup.policy)
         self._reloads: SimpleQueue[tuple[Callable[[Log], Setup], Future[None]]] = SimpleQueue()
         self._told: list[Future[None]] = []  # of reloads under way
@@ -115,7 +118,7 @@ class Engine:
             self._release()
 
     def _step(self) -> None:
-        polled = self._log.poll(self._room(), self._patience())
+        polled = self._poll()
         self._follow(polled)
         self._take(polled.records)
         self._restore_next()
@@ -127,12 +130,31 @@ class Engine:
         self._look()
         self._questions.answer(self._answer)
 
+    def _poll(self) -> Polled:
+        try:
+            return self._log.poll(self._room(), self._patience())
+        except OffsetGap as gap:
+            self._judge(gap)
+            partition = gap.partition
+        if self._dirty():
+            self._commit()
+        self._log.pause(partition)
+        self._set_aside(partition)
+        self._await_restore(partition)
+        return Polled()
+
+    def _judge(self, gap: OffsetGap) -> None:
+        """Raises StateError unless the operator chose to go on with what is kept."""
+        if self._choices.on_offset_gap == "stop":
+            raise StateError(
+                f"{gap}. Possible: bring the records back; or `streamd run --on-offset-gap nearest` goes on at "
+                f"{gap.nearest}. Nothing was changed"
+            ) from gap
+
     def _follow(self, polled: Polled) -> None:
         """The log has given or taken partitions. What a lost shard did since its commit was never sent."""
         for partition in polled.revoked | polled.assigned:
-            shard = self._shards.pop(partition, None)
-            if shard is not None and not shard.dirty:
-                self._aside[partition] = shard
+            self._set_aside(partition)
         for partition in polled.revoked:
             if partition in self._waiting:
                 self._waiting.remove(partition)
@@ -140,6 +162,11 @@ class Engine:
             self._mailbox.lost(partition, "the partition moved to another worker")
         for partition in sorted(polled.assigned):
             self._await_restore(partition)
+
+    def _set_aside(self, partition: int) -> None:
+        shard = self._shards.pop(partition, None)
+        if shard is not None and not shard.dirty:
+            self._aside[partition] = shard
 
     def _await_restore(self, partition: int) -> None:
         if partition not in self._waiting:
@@ -158,20 +185,34 @@ class Engine:
             self._sight.paused(partition, shard.reason)
             self._mailbox.lost(partition, "the shard was paused")
             return
-        shard.positions.update(self._log.seek(partition, shard.positions))
+        self._seek(shard)
         self._waiting.pop(0)
         self._shards[partition] = shard
         self._quiet[partition] = time.monotonic()
         self._sight.running(shard)
         self._mailbox.settle(partition, shard.sequence)
 
+    def _seek(self, shard: Shard) -> None:
+        """Let the log deliver from the shard's positions on, past gaps if the operator chose so."""
+        wanted, gaps = dict(shard.positions), []
+        while True:
+            try:
+                shard.positions.update(self._log.seek(shard.partition, wanted))
+                break
+            except OffsetGap as gap:
+                self._judge(gap)
+                wanted[gap.topic] = gap.nearest
+                gaps.append(gap)
+        if gaps:
+            shard.mark()  # the next commit holds the new positions: they are not asked for again
+            self._sight.passed(gaps)
+
     def _bring_back(self, partition: int) -> Shard | Paused:
         """The shard that was set aside, if it has not moved since; else one made anew."""
         aside = self._aside.pop(partition, None)
         topics = self._log.topics()
-        if reason := changed(self._inputs.get(partition, {}), topics):
-            return Paused(reason)
-        if aside is not None and aside.sequence == self._log.committed(partition).sequence:
+        same = aside is not None and not changed(self._inputs[partition], topics)
+        if aside is not None and same and aside.sequence == self._log.committed(partition).sequence:
             return aside
         restored = self._restore(partition, topics)
         if isinstance(restored, Paused):
@@ -181,14 +222,20 @@ class Engine:
 
     def _restore(self, partition: int, topics: Mapping[str, TopicInfo]) -> Restored | Paused:
         began = time.monotonic()
-        fresh = partial(self._setup.fresh, partition)
-        restored = restore(
-            self._log, self._store, self._setup.identity(partition), fresh, topics, self._sight.moved
-        )
+        identity, fresh = self._setup.identity(partition), partial(self._setup.fresh, partition)
+        restored = restore(self._log, self._store, identity, fresh, topics, self._sight.moved, self._choices)
         if isinstance(restored, Restored):
+            if restored.lost or restored.accepted:
+                self._keep(restored, topics)
             self._writer.watch(partition, 0 if restored.snapshot is None else restored.snapshot.sequence)
             self._sight.restored(restored, time.monotonic() - began)
         return restored
+
+    def _keep(self, restored: Restored, topics: Mapping[str, TopicInfo]) -> None:
+        """Write what the operator settled for to the store, before anything is built on it."""
+        shard = restored.shard
+        inputs = {topic: topics[topic] for topic in shard.inputs}
+        put(self._store, Job(shard.partition, self._named(shard), inputs, shard.freeze(), 0.0))
 
     def _take(self, records: Sequence[Record]) -> None:
         if not records:
@@ -299,9 +346,11 @@ class Engine:
         began = time.monotonic()
         state = shard.freeze()
         inputs = self._inputs[shard.partition]
-        identity = self._setup.identity(shard.partition).of(shard.task.model.rpartition("/")[2])
-        job = Job(shard.partition, identity, inputs, state, time.monotonic() - began)
+        job = Job(shard.partition, self._named(shard), inputs, state, time.monotonic() - began)
         self._writer.submit(job)
+
+    def _named(self, shard: Shard) -> Identity:
+        return self._setup.identity(shard.partition).of(shard.task.model.rpartition("/")[2])
 
     def _look(self) -> None:
         """See what the writer has done, and show what is to be seen."""
@@ -324,7 +373,7 @@ class Engine:
             return shard.task.answer(question)
         if partition is None or partition in self._sight.held:
             raise Transient("; ".join(self._sight.view.reasons) or "not ready", AGAIN)
-        raise Elsewhere(partition)
+        raise Elsewhere(partition, self._log.owner(partition))
 
     # --- the way back
 

@@ -8,6 +8,7 @@
 | `Fenced`      | connectors               | another worker has this name: exit 78, no second attempt           |
 | `ConfigError` | `config`, `wiring`       | refused before anything starts: exit 78                            |
 | `StateError`  | restore, snapshots, logs | stop; exit 65, and a sentence that says what is possible           |
+| `OffsetGap`   | logs                     | a `StateError`, unless the operator chose to go on with what is kept |
 | `NotFound`    | answers to questions     | told to who asked: no such pipeline, subject, kind of question     |
 | `Elsewhere`   | answers to questions     | told to who asked: another worker has the shard                    |
 | `Refused`     | commands of the operator | told to the operator; nothing was changed, the stream goes on      |
@@ -94,3 +95,33 @@ class Poisoned(StreamdError):
     """A record that no stage could take, and that was not refused: a bug, of ours or of a model. It is named."""
 
     exit_code = EXIT_BUG
+
+
+class OffsetGap(StateError):
+    """A position lies outside of what a topic keeps: below the oldest record, or above the end.
+
+    position: the next offset wanted; oldest, end: the oldest kept, and the next to be written.
+    """
+
+    def __init__(self, topic: str, partition: int, position: int, oldest: int, end: int) -> None:
+        where = f"{topic}[{partition}]: offset {position} is wanted"
+        if position < oldest:
+            lost = f"the oldest kept is {oldest}: {oldest - position} records were deleted before they were read"
+        else:
+            lost = f"the topic ends at {end}: it was made again, or lost records that had been read"
+        super().__init__(f"{where}, {lost}")
+        self.topic = topic
+        self.partition = partition
+        self.position = position
+        self.oldest = oldest
+        self.end = end
+
+    @property
+    def nearest(self) -> int:
+        """Where reading may go on: nothing that is kept and was not read is passed over."""
+        return min(max(self.position, self.oldest), self.end)
+
+    @property
+    def missed(self) -> int:
+        """Records that were never read; 0 above the end, where those that were lost had been read."""
+        return max(0, self.oldest - self.position)

@@ -13,9 +13,11 @@ records are in it whole, so that replay needs neither the input topics nor their
     turns       with alerts: a byte per post and label of a post, 1 where an alert began or ended
     live        of a shard's first epoch: how it worked, see `streamd.shard`
     decisions   with a query stage: one byte string per prediction, empty where there was nothing to decide
+    partitions  how many the input topics had; 0 in entries of before
+    positions   {topic: next offset}, as they were committed with it; none in entries of before
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import lz4.frame
 import msgspec
@@ -52,6 +54,8 @@ class Entry(msgspec.Struct, frozen=True):
     turns: bytes = b""
     decisions: list[bytes] = []
     live: bytes = b""
+    partitions: int = 0
+    positions: dict[str, int] = {}
 
     def records(self, partition: int) -> list[Record]:
         """The records in the order applied; a tick is a record of the topic ''."""
@@ -106,7 +110,13 @@ class EntryBuilder:
         for i, refusal in refused.items():
             self._refused[base + i] = refusal
 
-    def encode(self, sequence: int, live: bytes = b"") -> bytes:
+    def encode(
+        self,
+        sequence: int,
+        live: bytes = b"",
+        partitions: int = 0,
+        positions: Mapping[str, int] | None = None,
+    ) -> bytes:
         records, codes = self._records, self._codes
         entry = Entry(
             VERSION,
@@ -123,6 +133,8 @@ class EntryBuilder:
             bytes(self._turns),
             self._decisions,
             live,
+            partitions,
+            dict(positions or {}),
         )
         packed: bytes = lz4.frame.compress(msgspec.msgpack.encode(entry))
         return packed

@@ -54,6 +54,9 @@ TABLE: Mapping[str, Row] = {
     "streamd_progress_timestamp_seconds": Row("gauge", PIPELINE, "When anything last moved, or nothing waited."),
     "streamd_voids": Row("counter", PIPELINE, "Epochs given up."),
     "streamd_restore_duration_seconds": Row("summary", PIPELINE, "Restores of a shard."),
+    "streamd_offset_gaps": Row("counter", PIPELINE, "Offset gaps passed at the operator's choice."),
+    "streamd_missed_records": Row("counter", PIPELINE, "Records in offset gaps, deleted before they were read."),
+    "streamd_lost_epochs": Row("counter", PIPELINE, "Epochs whose learning was lost, at the operator's choice."),
     "streamd_lag_records": Row("gauge", ("pipeline", "topic", "partition"), "Records not yet polled."),
     "streamd_lag_seconds": Row("gauge", ("pipeline", "topic", "partition"), "Age of the oldest such record."),
     "streamd_shard_phase": Row("gauge", (*SHARD, "phase"), "1 for the phase the shard is in, 0 for the others."),
@@ -216,6 +219,9 @@ def _engine(families: _Families, engine: EngineView) -> None:
             ("streamd_progress_timestamp_seconds", name, engine.last_progress),
             ("streamd_voids", name, engine.voids),
             ("streamd_snapshot_failures", name, engine.unwritten),
+            ("streamd_offset_gaps", name, engine.gaps),
+            ("streamd_missed_records", name, engine.missed),
+            ("streamd_lost_epochs", name, engine.lost_epochs),
         ]
     )
     families.summary("streamd_epoch_duration_seconds", name, engine.epochs, engine.epoch_seconds)

@@ -112,21 +112,26 @@ class Log(Protocol):
     def open(self) -> None:
         """Called once, first. Joins the group; makes the journal topic if it is missing.
 
-        Raises ConfigError if an input topic is missing or the input topics differ in partitions.
+        Raises ConfigError if an input topic is missing, or if the input topics differ in partitions and there is
+        no journal yet. Those that have grown apart since are assigned as they are: the engine pauses them.
         """
 
     def topics(self) -> Mapping[str, TopicInfo]:
         """The input topics as they are now (ids, partition counts), and every topic asked for by an output."""
 
     def poll(self, max_records: int, timeout: float) -> Polled:
-        """At most `max_records` records; waits up to `timeout` seconds for the first. Never blocks longer."""
+        """At most `max_records` records; waits up to `timeout` seconds for the first. Never blocks longer.
+
+        Raises OffsetGap if records were deleted before they were delivered; after `pause` and `seek` of that
+        partition polling goes on.
+        """
 
     def seek(self, partition: int, positions: Mapping[str, int]) -> Mapping[str, int]:
         """Deliver this assigned partition from these next offsets on; topics not named: from the oldest kept.
 
         Returns the next offsets of all input topics. Called after every assignment and every void epoch. Raises
-        StateError if a position is below the oldest offset kept or above the end (records were lost), naming
-        topic, partition and both offsets.
+        OffsetGap if a position is below the oldest offset kept or above the end (records were lost): one topic's;
+        the engine may ask again with another position for it.
         """
 
     def pause(self, partition: int) -> None:
@@ -145,12 +150,18 @@ class Log(Protocol):
     def recover(self) -> None:
         """Settle whatever was open (after this, `committed` tells whether the last commit took effect)."""
 
-    def journal(self, partition: int, start: int, after: int, through: int | None) -> Iterator[JournalEntry]:
-        """The committed entries `after < sequence <= through`, in order, each once; through None: to the end.
+    def journal(
+        self, partition: int, start: int, after: int | None, through: int | None
+    ) -> Iterator[JournalEntry]:
+        """The committed entries `after < sequence <= through`, in order, each once; through None: to the end,
+        after None: from the first that is there.
 
         start: a journal offset at or before them, 0 if none is known. Raises StateError when an entry in the
         range is missing or damaged.
         """
+
+    def journal_end(self, partition: int) -> int:
+        """The journal offset from which `journal` finds what is committed from now on."""
 
     def trim_journal(self, partition: int, below: int, before: int) -> None:
         """Entries that lie wholly below this journal offset, and were written before this time (milliseconds
@@ -158,6 +169,9 @@ class Log(Protocol):
 
     def lag(self) -> Mapping[tuple[str, int], Lag]:
         """Per assigned (topic, partition). Cheap: called once an epoch."""
+
+    def owner(self, partition: int) -> str | None:
+        """The worker that has this partition, as far as is known; from memory."""
 
     def close(self, leave: bool) -> None:
         """Release everything. leave: also leave the group at once (scale-in), else keep the seat for a restart."""

@@ -6,13 +6,14 @@ time; only where the journal no longer reaches back to a snapshot is there no wa
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from streamd import snapshot
+from streamd.choices import CAUTIOUS, Choices
 from streamd.errors import StateError, Transient
 from streamd.journal import decode
 from streamd.ports import Log, Store, TopicInfo
@@ -20,6 +21,10 @@ from streamd.shard import Shard
 from streamd.snapshot import Manifest
 
 logger = logging.getLogger("streamd")
+
+ACCEPT = (
+    "; `streamd run --on-grown-topic accept` goes on, for keys whose later records may be on another partition"
+)
 
 
 class Paused(Struct, frozen=True):
@@ -29,13 +34,19 @@ class Paused(Struct, frozen=True):
 
 
 class Restored(Struct, frozen=True):
-    """A shard at the log's committed position, and how it got there."""
+    """A shard at the log's committed position, and how it got there.
+
+    lost: epochs whose learning is missing in it. accepted: the growth of the inputs that the operator accepted.
+    After either, a snapshot must be written before the shard goes on, so that the next restart need not ask again.
+    """
 
     shard: Shard
     snapshot: Manifest | None
     snapshot_bytes: int
     snapshot_written: int
     replayed: int  # journal entries
+    lost: int = 0
+    accepted: str = ""
 
 
 class Identity(Struct, frozen=True):
@@ -65,46 +76,105 @@ def restore(
     fresh: Callable[[], Shard],
     topics: Mapping[str, TopicInfo],
     progress: Callable[[], None],
+    choices: Choices = CAUTIOUS,
 ) -> Restored | Paused:
     """Bring a fresh shard to the committed position. Touches nothing outside.
 
-    topics: the inputs as they are now. progress: called after every journal entry. Raises Transient when the log
-    is away, or the store is and the journal alone does not reach back; StateError when journal and snapshots do
-    not meet.
+    topics: the inputs as they are now. progress: called after every journal entry. choices: the operator's. Raises
+    Transient when the log is away, or the store is and the journal alone does not reach back; StateError when
+    journal and snapshots do not meet and the operator has not said how to go on.
     """
     shard = fresh()
+    if reason := unfit(shard.inputs, topics):
+        return Paused(reason)
+    topics = {topic: topics[topic] for topic in shard.inputs}
     committed = log.committed(shard.partition)
     through = committed.sequence or None
     found, away = _newest(store, identity.name, through)
     if found is not None:
-        manifest, size, written, state = found
-        reason = _differs(manifest, identity, topics, shard)
-        if reason:
+        manifest, state = found.manifest, found.state
+        if reason := foreign(manifest, identity):
             return Paused(reason)
         shard.restore(state, manifest.sequence, manifest.positions, manifest.journal_offset)
+        shard.partitions = manifest.partitions
     start = shard.sequence
+    shard, lost = _catch_up(log, shard, fresh, identity.name, through, away, progress, choices)
+    replayed = max(0, shard.sequence - lost - start)
+    shard.positions.update(committed.positions)
+    if through is None and shard.sequence:
+        facts = {"shard": identity.name, "sequence": shard.sequence, "positions": dict(shard.positions)}
+        logger.warning("no committed offsets: going on from the journal's end", extra={"facts": facts})
+    former = _former(shard, None if found is None else found.manifest, topics)
+    change = changed(former, topics)
+    if change and not _only_grown(former, topics):
+        return Paused(change)
+    if change and choices.on_grown_topic != "accept":
+        return Paused(change + ACCEPT)
+    shard.partitions = topics[shard.inputs[0]].partitions
+    if found is None:
+        return Restored(shard, None, 0, 0, replayed, lost, change)
+    return Restored(shard, found.manifest, found.size, found.written, replayed, lost, change)
+
+
+def _catch_up(
+    log: Log,
+    shard: Shard,
+    fresh: Callable[[], Shard],
+    name: str,
+    through: int | None,
+    away: bool,
+    progress: Callable[[], None],
+    choices: Choices,
+) -> tuple[Shard, int]:
+    """A shard behind the last epoch committed, and how many epochs are missing in it."""
     try:
         _replay(log, shard, through, progress)
     except StateError as error:
         if away:
             raise Transient(f"the store is away and the journal alone does not reach back: {error}") from error
-        raise StateError(
-            f"{identity.name}: the log is at epoch {through or 'unknown'}, the newest usable snapshot at {start}, "
-            f"and the journal does not lead from one to the other ({error}). Possible: bring lost snapshots or "
-            "the journal topic back; nothing was deleted or reset"
-        ) from error
-    shard.positions.update(committed.positions)
-    if through is None and shard.sequence:
-        facts = {"shard": identity.name, "sequence": shard.sequence, "positions": dict(shard.positions)}
-        logger.warning("no committed offsets: going on from the journal's end", extra={"facts": facts})
-    if found is None:
-        return Restored(shard, None, 0, 0, shard.sequence)
-    return Restored(shard, manifest, size, written, shard.sequence - start)
+        reason = _lost(name, shard, through, error)
+        if choices.on_lost_state == "stop" or (choices.on_lost_state == "older" and not shard.sequence):
+            raise StateError(reason) from error
+        logger.warning("going on without what was lost", extra={"facts": {"reason": reason}})
+        return _without(log, fresh() if choices.on_lost_state == "afresh" else shard, through)
+    return shard, 0
 
 
-def _newest(
-    store: Store, name: str, through: int | None
-) -> tuple[tuple[Manifest, int, int, snapshot.State] | None, bool]:
+def _lost(name: str, shard: Shard, through: int | None, error: StateError) -> str:
+    older = f"`older` goes on from the state at {shard.sequence}, " if shard.sequence else ""
+    return (
+        f"{name}: the log is at epoch {through or 'unknown'}, the newest state to be had at {shard.sequence}, "
+        f"and the journal does not lead from one to the other ({error}). Possible: bring lost snapshots or the "
+        f"journal topic back; or `streamd run --on-lost-state`: {older}`afresh` with an empty one, both after "
+        "the last epoch committed. Nothing was deleted or reset"
+    )
+
+
+def _without(log: Log, shard: Shard, through: int | None) -> tuple[Shard, int]:
+    """Put a shard behind the last epoch committed, so that nothing is answered twice, without what was learned in
+    between: also how many epochs that is. Where the log has forgotten its number, the rest of the journal tells.
+    """
+    had, last = shard.sequence, through or shard.sequence
+    if through is None:
+        for entry in log.journal(shard.partition, 0, None, None):
+            if entry.sequence > had:
+                last = entry.sequence
+                shard.positions.update(decode(entry.entry, entry.sequence).positions)
+    shard.sequence = last
+    shard.journal_offset = log.journal_end(shard.partition)
+    return shard, last - had
+
+
+class _Found(Struct, frozen=True):
+    """A snapshot that can be read."""
+
+    manifest: Manifest
+    size: int
+    written: int
+    state: snapshot.State
+
+
+def _newest(store: Store, name: str, through: int | None) -> tuple[_Found | None, bool]:
     """The newest snapshot at or below a sequence number, if one is given, that can be read; and whether the store
     was away."""
     try:
@@ -114,7 +184,7 @@ def _newest(
             try:
                 raw, chunks = store.load(name, info.sequence)
                 manifest = snapshot.read_manifest(raw)
-                return (manifest, info.bytes, info.written, snapshot.decode(manifest, chunks)), False
+                return _Found(manifest, info.bytes, info.written, snapshot.decode(manifest, chunks)), False
             except StateError as error:
                 facts = {"shard": name, "sequence": info.sequence, "reason": str(error)}
                 logger.warning("snapshot unusable, trying an older one", extra={"facts": facts})
@@ -133,12 +203,30 @@ def _replay(log: Log, shard: Shard, through: int | None, progress: Callable[[], 
             progress()
 
 
-def _differs(manifest: Manifest, identity: Identity, topics: Mapping[str, TopicInfo], shard: Shard) -> str:
-    """Why this snapshot cannot be continued by this configuration on these topics; empty if it can."""
-    if reason := foreign(manifest, identity):
-        return reason
-    inputs = {topic: info for topic, info in topics.items() if topic in shard.inputs}
-    return changed({topic: TopicInfo(id, manifest.partitions) for topic, id in manifest.topics.items()}, inputs)
+def unfit(inputs: Sequence[str], topics: Mapping[str, TopicInfo]) -> str:
+    """Why no state can be learned from these topics as they are; empty if one can."""
+    if missing := [topic for topic in inputs if topic not in topics]:
+        return f"the topic {missing[0]} does not exist any more"
+    counts = {topic: topics[topic].partitions for topic in inputs}
+    if len(set(counts.values())) > 1:
+        return f"the input topics must have as many partitions each, and have {counts}: add the missing ones"
+    return ""
+
+
+def _former(shard: Shard, manifest: Manifest | None, topics: Mapping[str, TopicInfo]) -> dict[str, TopicInfo]:
+    """The topics that a restored state was learned from, as far as snapshot and journal tell."""
+    ids = {topic: topics[topic].id for topic in shard.inputs} if manifest is None else manifest.topics
+    return {
+        topic: TopicInfo(id, shard.partitions or topics[shard.inputs[0]].partitions) for topic, id in ids.items()
+    }
+
+
+def _only_grown(former: Mapping[str, TopicInfo], now: Mapping[str, TopicInfo]) -> bool:
+    """Whether nothing but more partitions is different."""
+    return all(
+        topic in now and now[topic].id == info.id and now[topic].partitions >= info.partitions
+        for topic, info in former.items()
+    )
 
 
 def foreign(manifest: Manifest, identity: Identity) -> str:

@@ -122,6 +122,7 @@ class Shard:
         self.inputs = tuple(inputs)
         self.positions: dict[str, int] = {}
         self.journal_offset = 0
+        self.partitions = 0  # of its inputs, as far as its journal says; 0: it does not say
         self._entry = EntryBuilder(inputs)
         self._outputs: list[Output] = []
         self._fits = fits
@@ -207,12 +208,16 @@ class Shard:
         self.take([Record("", self.partition, 0, now, None, None)])
         return True
 
+    def mark(self) -> None:
+        """Have something to commit: a tick at which nothing is due."""
+        self.take([Record("", self.partition, 0, self.task.now, None, None)])
+
     def epoch(self) -> tuple[Sequence[Output], ShardEpoch]:
         """What this shard brings to the epoch's commit."""
         sequence = self.sequence + 1
-        entry = self._entry.encode(sequence, self.live if sequence == 1 else b"")
-        moved = ShardEpoch(self.partition, sequence, dict(self.positions), entry)
-        return self._outputs, moved
+        positions, live = dict(self.positions), self.live if sequence == 1 else b""
+        entry = self._entry.encode(sequence, live, self.partitions, positions)
+        return self._outputs, ShardEpoch(self.partition, sequence, positions, entry)
 
     def committed(self, journal_offset: int) -> None:
         """The epoch was committed; the next entry is found from this journal offset on."""
@@ -232,7 +237,9 @@ class Shard:
         else:
             self.task.replay(records, entry.refused, entry.memos, entry.turns, entry.decisions)
         self._move(records)
+        self.positions.update(entry.positions)
         self.sequence = entry.sequence
+        self.partitions = entry.partitions or self.partitions
 
     def _replay_command(self, record: Record, entry: Entry) -> None:
         assert record.key is not None

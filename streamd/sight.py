@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from streamd.errors import Transient
+from streamd.errors import OffsetGap, Transient
 from streamd.ports import Lag, Output, ShardEpoch
 from streamd.restore import Restored
 from streamd.shard import Shard
@@ -59,6 +59,9 @@ class Sight:
             last_progress=now,
             away=True,
             unwritten=0,
+            gaps=0,
+            missed=0,
+            lost_epochs=0,
         )
 
     @property
@@ -91,10 +94,10 @@ class Sight:
     def restored(self, restored: Restored, seconds: float) -> None:
         partition = restored.shard.partition
         if restored.snapshot is not None:
-            view = SnapshotView(
+            shown = SnapshotView(
                 restored.snapshot.sequence, restored.snapshot_bytes, restored.snapshot_written / 1000, 0.0, 0.0
             )
-            self._snapshots[partition] = (view, restored.snapshot.digest)
+            self._snapshots[partition] = (shown, restored.snapshot.digest)
         self._say(
             logging.INFO,
             "shard restored",
@@ -104,8 +107,22 @@ class Sight:
             replayed=restored.replayed,
             seconds=round(seconds, 3),
         )
-        view_now = self.view
-        self._change(restores=view_now.restores + 1, restore_seconds=view_now.restore_seconds + seconds)
+        if restored.lost:
+            self._say(logging.WARNING, "state lost", partition=partition, epochs=restored.lost)
+        if restored.accepted:
+            self._say(logging.WARNING, "grown topic accepted", partition=partition, reason=restored.accepted)
+        view = self.view
+        self._change(
+            restores=view.restores + 1,
+            restore_seconds=view.restore_seconds + seconds,
+            lost_epochs=view.lost_epochs + restored.lost,
+        )
+
+    def passed(self, gaps: Iterable[OffsetGap]) -> None:
+        """The operator chose to go on past these."""
+        for gap in gaps:
+            self._say(logging.WARNING, "offset gap passed", reason=str(gap), goes_on_at=gap.nearest)
+            self._change(gaps=self.view.gaps + 1, missed=self.view.missed + gap.missed)
 
     def committed(
         self, outputs: Sequence[Output], moved: Sequence[ShardEpoch], epoch: float, commit: float

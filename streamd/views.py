@@ -327,3 +327,6 @@ class EngineView(Struct, frozen=True):
     last_progress: float  # seconds since 1970 when anything last moved, or nothing waited
     away: bool  # the log is: not reached yet, or lost
     unwritten: int  # snapshots the store did not take
+    gaps: int = 0  # offset gaps passed at the operator's choice
+    missed: int = 0  # records in them that were never read
+    lost_epochs: int = 0  # whose learning the operator chose to go on without

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from connectors.kafka_client import KafkaLogClient
 from connectors.kafka_log import KafkaLog
-from connectors.kafka_settings import Security
+from connectors.kafka_settings import Membership, Security
 from connectors.redis_store import RedisStore
 from connectors.sqlite_log import SqliteLog, SqliteLogClient
 from connectors.sqlite_store import SqliteStore
@@ -21,6 +21,7 @@ from connectors.sqlite_topics import Retention
 from streamd import config as configuration
 from streamd import kernels, wiring_query
 from streamd.at_rest import AtRest
+from streamd.choices import CAUTIOUS, Choices
 from streamd.config import Config, MatchPipeline, Pipeline
 from streamd.daemon import Daemon, Part
 from streamd.engine import Engine, Pacing, Setup
@@ -45,14 +46,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("streamd")
 
 
-def build(config: Config) -> Daemon:
+def build(config: Config, choices: Choices = CAUTIOUS) -> Daemon:
     """All engines of a configuration, not yet started. Raises ConfigError."""
     check(config)
     warm_up(config)
     parts = []
     for name, pipeline in config.pipeline.items():
         sight = Sight(name, pipeline.task, model(pipeline), pipeline.events, pipeline.answers)
-        parts.append(Part(name, partial(engine, config, name), sight))
+        parts.append(Part(name, partial(engine, config, name, choices=choices), sight))
     return Daemon(parts, config.worker.drain)
 
 
@@ -84,13 +85,19 @@ def certificates(pipeline: MatchPipeline) -> list[str]:
 
 
 def engine(
-    config: Config, name: str, sight: Sight, own_log: Log | None = None, own_store: Store | None = None
+    config: Config,
+    name: str,
+    sight: Sight,
+    own_log: Log | None = None,
+    own_store: Store | None = None,
+    choices: Choices = CAUTIOUS,
 ) -> Engine:
     """One pipeline's engine; to be called in the thread that will run it.
 
     own_log, own_store: instead of the configured ones.
     """
-    return Engine(sight, own_log or log(config, name), own_store or store(config), partial(setup, config, name))
+    make = partial(setup, config, name)
+    return Engine(sight, own_log or log(config, name), own_store or store(config), make, choices)
 
 
 def setup(config: Config, name: str, seat: Log) -> Setup:
@@ -212,11 +219,11 @@ def log(config: Config, name: str) -> Log:
             retention=Retention(records=keys.retention_records, seconds=keys.retention),
             synchronous=keys.synchronous,
         )
-    return _kafka(keys.client)(
-        keys.brokers,
+    membership = Membership(
+        brokers=keys.brokers,
         group=group,
         worker=config.worker.name,
-        inputs=inputs,
+        inputs=tuple(inputs),
         journal=entries,
         security=_security(keys.security),
         client_settings=keys.client_settings,
@@ -225,6 +232,7 @@ def log(config: Config, name: str) -> Log:
         poll_interval=keys.poll_interval,
         request_timeout=keys.request_timeout,
     )
+    return _kafka(keys.client)(membership)
 
 
 def _kafka(client: str) -> "type[KafkaLog] | type[ConfluentLog]":

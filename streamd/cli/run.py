@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from streamd import __version__, wiring
+from streamd.choices import CAUTIOUS, Choices, GrownTopicChoice, LostStateChoice, OffsetGapChoice
 from streamd.cli import log_lines, team
 from streamd.cli.options import ConfigFile, load
 from streamd.config import Config, default_path, digest, plain, without_secrets, written
@@ -39,6 +40,16 @@ def run(
     workers: Annotated[
         int, typer.Option(min=1, max=256, help="Processes of one group; worker i listens on the port plus i.")
     ] = 1,
+    on_offset_gap: Annotated[
+        OffsetGapChoice, typer.Option(help="Records deleted before they were read: go on with the nearest kept?")
+    ] = "stop",
+    on_lost_state: Annotated[
+        LostStateChoice,
+        typer.Option(help="Journal and snapshots do not meet: go on from an older state, or afresh?"),
+    ] = "stop",
+    on_grown_topic: Annotated[
+        GrownTopicChoice, typer.Option(help="The inputs have more partitions than a state knows: go on?")
+    ] = "pause",
     index: Annotated[int | None, typer.Option(hidden=True, min=0)] = None,
 ) -> None:
     """Run the daemon. It logs JSON lines on stderr; SIGTERM and SIGINT drain it, a second one ends it at once.
@@ -47,15 +58,18 @@ def run(
     the consumer group up at once: for scale-in.
     """
     loaded = load(config)
+    choices = Choices(on_offset_gap, on_lost_state, on_grown_topic)
     if workers > 1:
         log_lines.configure(loaded.log_level)
-        raise typer.Exit(team.run(loaded, config or default_path(), workers, until_idle))
+        raise typer.Exit(team.run(loaded, config or default_path(), workers, until_idle, choices))
     if index is not None:
         loaded = team.member(loaded, index)
     if _needs_pinned_hashes(loaded):
         _pin_hashes()
     log_lines.configure(loaded.log_level)
-    raise typer.Exit(supervise(loaded, until_idle, partial(_again, config, index)))
+    if index is not None:
+        team.follow()
+    raise typer.Exit(supervise(loaded, until_idle, partial(_again, config, index), choices))
 
 
 def _again(file: Path | None, index: int | None) -> Config:
@@ -63,12 +77,12 @@ def _again(file: Path | None, index: int | None) -> Config:
     return loaded if index is None else team.member(loaded, index)
 
 
-def supervise(config: Config, until_idle: bool, read: Callable[[], Config]) -> int:
+def supervise(config: Config, until_idle: bool, read: Callable[[], Config], choices: Choices = CAUTIOUS) -> int:
     """Run the daemon to its end; returns the exit code, having said why in one line."""
     stop = Stop()
     try:
         with on_signals(stop):
-            attend(config, until_idle, stop, read)
+            attend(config, until_idle, stop, read, choices)
     except StreamdError as error:
         if isinstance(error, Poisoned):
             log.critical("a record ended the process", exc_info=error)
@@ -93,9 +107,11 @@ class Stop(threading.Event):
         """Set when the configuration file is to be read again."""
 
 
-def attend(config: Config, until_idle: bool, stop: Stop, read: Callable[[], Config]) -> None:
+def attend(
+    config: Config, until_idle: bool, stop: Stop, read: Callable[[], Config], choices: Choices = CAUTIOUS
+) -> None:
     """Build the daemon, serve it over HTTP, wait for its end, drain it. Raises what ended it, if it failed."""
-    daemon = wiring.build(config)
+    daemon = wiring.build(config, choices)
     liveness, reloader = controls(config, daemon, read)
     with watched(config, daemon, liveness, reloader) as url:
         daemon.start()

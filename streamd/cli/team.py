@@ -6,6 +6,7 @@ person: the others are drained and the code is passed on. More workers on other 
 """
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from streamd.choices import Choices
 from streamd.config import Config, SqliteLog
 from streamd.errors import EXIT_CONFIG, EXIT_OK, EXIT_STATE, EXIT_TRY_AGAIN, ConfigError
 
@@ -32,6 +34,18 @@ def member(config: Config, index: int) -> Config:
     name = f"{config.worker.name.removesuffix('-0')}-{index}"
     port = config.http.port + index if config.http.port else 0
     return replace(config, worker=replace(config.worker, name=name), http=replace(config.http, port=port))
+
+
+def follow() -> None:
+    """In a worker: drain when whoever looks after it is gone. Its successor starts workers of the same names."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="follow", daemon=True).start()
 
 
 class Worker:
@@ -84,11 +98,11 @@ class Worker:
         return self.done or EXIT_OK
 
 
-def run(config: Config, file: Path, count: int, until_idle: bool) -> int:
+def run(config: Config, file: Path, count: int, until_idle: bool, choices: Choices) -> int:
     """Look after `count` workers until a signal, or until all are done. Returns the exit code."""
     if isinstance(config.log, SqliteLog):
         raise ConfigError("log.kind", "the embedded log has one worker; --workers needs Kafka")
-    command = [sys.executable, "-m", "streamd.cli", "run", "--config", str(file)]
+    command = [sys.executable, "-m", "streamd.cli", "run", "--config", str(file), *choices.options()]
     workers = [Worker(i, command + ["--until-idle"] * until_idle) for i in range(count)]
     asked: list[int] = []
     turn = threading.Event()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from connectors.kafka_client import KafkaLogClient
 from connectors.kafka_cluster import Cluster
-from connectors.kafka_settings import Security
+from connectors.kafka_settings import Membership, Security
 from streamd.ports import Log, LogClient
 
 
@@ -17,7 +17,14 @@ class KafkaHarness:
 
     def make_log(self, group: str, inputs: Sequence[str]) -> Log:
         return self._make(
-            [self._broker], group=group, worker="w0", inputs=inputs, journal=f"{group}.journal", probe_interval=0.2
+            Membership(
+                brokers=[self._broker],
+                group=group,
+                worker="w0",
+                inputs=tuple(inputs),
+                journal=f"{group}.journal",
+                probe_interval=0.2,
+            )
         )
 
     def make_client(self) -> LogClient:

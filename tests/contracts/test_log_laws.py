@@ -17,7 +17,7 @@ from harness import (
     until,
 )
 
-from streamd.errors import ConfigError, Fenced, StateError, Transient
+from streamd.errors import ConfigError, Fenced, OffsetGap, StateError, Transient
 from streamd.ports import Committed, Epoch, JournalEntry, Log, Output, ShardEpoch
 
 # Java's murmur2 of these keys, made non-negative: from the unit tests of Apache Kafka's clients.
@@ -172,23 +172,63 @@ def test_pause_holds_back_what_a_poll_left_over(world: World) -> None:
     assert poll_until(log, 5) == records[1:]
 
 
-def test_seek_below_the_oldest_kept_names_both_offsets(world: World) -> None:
+def test_seek_outside_of_what_is_kept_is_an_offset_gap_with_both_offsets_and_the_nearest(
+    world: World,
+) -> None:
     topic = world.topic()
     records = world.fill(topic, 10)
-    world.harness.truncate(topic, 0, records[7].offset)
+    oldest, end = records[7].offset, records[-1].offset + 1
+    world.harness.truncate(topic, 0, oldest)
     log = world.joined(topic)
-    with pytest.raises(StateError, match=rf"{topic}.*\b{records[2].offset}\b.*\b{records[7].offset}\b"):
-        log.seek(0, {topic: records[2].offset})
-    log.seek(0, {topic: records[7].offset})
+    for wanted, nearest in ((records[2].offset, oldest), (1000, end)):
+        with pytest.raises(OffsetGap) as found:
+            log.seek(0, {topic: wanted})
+        gap = found.value
+        assert (gap.topic, gap.partition, gap.position, gap.oldest, gap.end) == (topic, 0, wanted, oldest, end)
+        assert gap.nearest == nearest
+        assert str(wanted) in str(gap)
+        assert str(nearest) in str(gap)
+    log.seek(0, {topic: oldest})
     assert poll_until(log, 3) == records[7:]
 
 
-def test_seek_above_the_end_names_both_offsets(world: World) -> None:
-    topic = world.topic()
-    end = world.fill(topic, 3)[-1].offset + 1
-    log = world.joined(topic)
-    with pytest.raises(StateError, match=rf"{topic}.*\b1000\b.*\b{end}\b"):
-        log.seek(0, {topic: 1000})
+def test_of_several_gaps_each_is_told_until_all_positions_are_kept(world: World) -> None:
+    events, labels = world.topic(word="events"), world.topic(word="labels")
+    world.fill(events, 4), world.fill(labels, 4)
+    world.harness.truncate(events, 0, 2), world.harness.truncate(labels, 0, 3)
+    log = world.joined(events, labels)
+    wanted = {events: 0, labels: 1}
+    for _ in range(2):
+        with pytest.raises(OffsetGap) as found:
+            log.seek(0, wanted)
+        wanted[found.value.topic] = found.value.nearest
+    assert log.seek(0, wanted) == {events: 2, labels: 3}
+
+
+def test_records_deleted_ahead_of_the_reader_are_an_offset_gap_and_seek_goes_on(
+    world: World,
+) -> None:
+    topic, other = world.topic(word="events"), world.topic(word="labels")
+    records = world.fill(topic, 10)
+    log = world.started(topic, other)
+    poll_until(log, 10)
+    log.seek(0, {topic: records[1].offset})
+    world.harness.truncate(topic, 0, records[7].offset)
+    gaps: list[OffsetGap] = []
+
+    def told() -> bool:
+        try:
+            assert not log.poll(10, 0.1).records
+        except OffsetGap as gap:
+            gaps.append(gap)
+        return bool(gaps)
+
+    until(told)
+    assert (gaps[0].topic, gaps[0].partition, gaps[0].nearest) == (topic, 0, records[7].offset)
+    log.pause(0)
+    assert quiet(log)
+    log.seek(0, {topic: gaps[0].nearest})
+    assert poll_until(log, 3) == records[7:]
 
 
 def test_a_new_group_starts_at_the_oldest_kept(world: World) -> None:
@@ -394,6 +434,34 @@ def test_a_journal_without_a_last_entry_named_is_read_to_its_end(world: World) -
     assert journal(log, 2, None) == [(3, b"three")]
     with pytest.raises(StateError):
         journal(log, 0, None)
+
+
+def test_a_journal_without_a_first_entry_named_is_read_from_the_first_that_is_there(world: World) -> None:
+    topic = world.topic()
+    log = world.started(topic)
+    assert list(log.journal(0, 0, None, None)) == []
+    found = commit_each(log, topic, [b"one", b"two", random.Random(1).randbytes(2_000_000), b"four"])
+    assert [entry.sequence for entry in log.journal(0, 0, None, None)] == [1, 2, 3, 4]
+    log.trim_journal(0, found[1], before=LATER)
+    assert [entry.sequence for entry in log.journal(0, 0, None, None)] == [3, 4]
+    assert [entry.sequence for entry in log.journal(0, 0, None, 3)] == [3]
+
+
+def test_the_journals_end_is_where_the_next_entry_is_found(world: World) -> None:
+    topic = world.topic()
+    log = world.started(topic)
+    commit_each(log, topic, [b"one", b"two"])
+    end = log.journal_end(0)
+    commit_each(log, topic, [b"three"], first=3)
+    assert journal(log, 2, 3, start=end) == [(3, b"three")]
+    log.trim_journal(0, log.journal_end(0), before=LATER)
+    assert list(log.journal(0, 0, None, None)) == []
+
+
+def test_nobody_else_is_said_to_have_a_partition_of_ours(world: World) -> None:
+    log = world.started(world.topic())
+    assert log.owner(0) in (None, "w0")
+    assert log.owner(7) is None
 
 
 def test_an_iterator_of_the_journal_may_be_left_half_way(world: World) -> None:

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from streamd.config import Config
 from streamd.errors import EXIT_CONFIG
 from streamd.ports import Output
 from tests.servers.fixtures import kafka_broker, valkey_url  # noqa: F401
+from tests.servers.process import free_port
 
 SETTINGS = """
 group = "{group}"
@@ -50,19 +50,6 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-def free_ports() -> int:
-    """The first of two neighbouring ports that nobody uses."""
-    while True:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-
-
 def ask(port: int, path: str) -> dict[str, object] | None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
@@ -89,7 +76,7 @@ def start(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
 @pytest.fixture
 def settings(tmp_path: Path, kafka_broker: str, valkey_url: str) -> Config:  # noqa: F811
     group = f"team-{os.getpid()}-{time.time_ns() % 10**9}"
-    text = SETTINGS.format(group=group, broker=kafka_broker, redis=valkey_url, port=free_ports())
+    text = SETTINGS.format(group=group, broker=kafka_broker, redis=valkey_url, port=free_port(2))
     (tmp_path / "streamd.toml").write_text(text)
     return configuration.load(tmp_path / "streamd.toml")
 
@@ -143,6 +130,18 @@ def test_two_workers_share_the_partitions_and_a_killed_one_comes_back(
     running.send_signal(signal.SIGTERM)
     assert running.wait(PATIENCE) == 0
     assert predicted(settings) == sorted(f"e{i}" for i in range(400))
+
+
+@pytest.mark.kafka
+@pytest.mark.redis
+def test_workers_drain_when_nobody_looks_after_them_any_more(
+    settings: Config, running: "subprocess.Popen[bytes]"
+) -> None:
+    until(lambda: len(_children(running.pid)) == 2, "both workers are started")
+    workers = _children(running.pid)
+    until(lambda: any(assigned(settings.http.port + i) for i in range(2)), "one serves")
+    running.kill()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "they have ended")
 
 
 @pytest.mark.kafka

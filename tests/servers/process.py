@@ -1,6 +1,7 @@
 """Child processes that never outlive whoever started them."""
 
 import ctypes
+import random
 import signal
 import socket
 import subprocess
@@ -36,11 +37,25 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def free_port() -> int:
+def free_port(count: int = 1) -> int:
+    """The first of `count` neighbouring ports that nobody uses.
+
+    Below the ports that the kernel gives to outgoing connections: who asks such a port whether somebody listens
+    there, again and again, is at some time given that very port, is connected with itself, and holds it.
+    """
+    while True:
+        first = random.SystemRandom().randrange(12_000, 32_000)
+        if all(_is_free(port) for port in range(first, first + count)):
+            return first
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def listens(host: str, port: int) -> bool:

@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from command_line import Terminal, spawn
 
 from streamd.errors import EXIT_CONFIG, EXIT_STATE, EXIT_TRY_AGAIN
+from tests.servers.process import free_port
 
 
 @pytest.fixture
@@ -33,11 +33,6 @@ def serving(streamd: Terminal) -> None:
     """The configuration with HTTP on a free port."""
     text = (streamd.folder / "streamd.toml").read_text().replace("enabled = false", f"port = {free_port()}")
     (streamd.folder / "streamd.toml").write_text(text)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

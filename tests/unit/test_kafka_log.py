@@ -17,6 +17,7 @@ from connectors.confluent_log import ConfluentLog
 from connectors.kafka_client import KafkaLogClient
 from connectors.kafka_log import KafkaLog
 from connectors.kafka_protocol import transactional_id
+from connectors.kafka_settings import Membership
 from streamd.errors import ConfigError, Fenced, StateError, Transient
 from streamd.ports import Committed, Epoch, Log, Output, Record, ShardEpoch, murmur2
 from tests.servers import Unavailable, kafka
@@ -50,21 +51,15 @@ class Cluster:
 
     def log(self, *inputs: str, worker: str = "w0", **settings: Any) -> Log:
         settings = {"probe_interval": 0.05, "session_timeout": 10.0} | settings
-        log = self.make(
-            [self.broker],
-            group=self.group,
-            worker=worker,
-            inputs=inputs,
-            journal=f"{self.group}.journal",
-            **settings,
-        )
+        names = {"group": self.group, "worker": worker, "journal": f"{self.group}.journal"}
+        log = self.make(Membership(brokers=[self.broker], inputs=inputs, **names, **settings))
         self._logs.append(log)
         return log
 
     def started(self, *inputs: str, worker: str = "w0", **settings: Any) -> Log:
         """A log that has been given partition 0 and reads it."""
         log = self.log(*inputs, worker=worker, **settings)
-        log.open()
+        until(lambda: opens(log))
         gained: set[int] = set()
         until(lambda: gained.update(log.poll(1, 0.1).assigned) or 0 in gained)
         log.seek(0, log.committed(0).positions)
@@ -74,6 +69,15 @@ class Cluster:
         for log in self._logs:
             log.close(leave=True)
         self.client.close()
+
+
+def opens(log: Log) -> bool:
+    """As the engine does: a broker that has just started may have no coordinators yet."""
+    try:
+        log.open()
+    except Transient:
+        return False
+    return True
 
 
 @pytest.fixture(params=CLIENTS)
@@ -266,18 +270,13 @@ def test_offsets_set_by_another_program_stop_the_worker(cluster: Cluster) -> Non
         again.committed(0)
 
 
-def test_records_deleted_ahead_of_a_slow_reader_stop_it(cluster: Cluster) -> None:
+def test_the_worker_that_has_a_partition_is_known_to_the_others(cluster: Cluster) -> None:
     topic = cluster.topic()
-    cluster.fill(topic, 3)
-    log = cluster.started(topic)
-    take(log, 3)
-    log.seek(0, {topic: 1})
-    admin = KafkaAdminClient(bootstrap_servers=cluster.broker)
-    admin.delete_records({TopicPartition(topic, 0): 2})
-    admin.close()
-
-    with pytest.raises(StateError, match="deleted"):
-        until(lambda: log.poll(10, 0.1).records)
+    cluster.started(topic)
+    second = cluster.log(topic, worker="w1")
+    second.open()
+    until(lambda: second.poll(1, 0.05) and second.owner(0) == "w0")
+    assert second.owner(1) is None
 
 
 def test_an_output_to_a_missing_topic_or_partition_is_a_config_error(cluster: Cluster) -> None:
@@ -371,7 +370,8 @@ def test_settings_of_the_client_library_are_checked(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("make", CLIENTS)
 def test_a_broker_that_is_not_there_is_transient_soon(make: Callable[..., Log]) -> None:
-    log = make([f"127.0.0.1:{free_port()}"], group="g", worker="w", inputs=["t"], journal="j", request_timeout=1.0)
+    nowhere = [f"127.0.0.1:{free_port()}"]
+    log = make(Membership(brokers=nowhere, group="g", worker="w", inputs=("t",), journal="j", request_timeout=1.0))
     for _ in range(2):
         with pytest.raises(Transient):
             log.recover()

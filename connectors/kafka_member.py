@@ -1,0 +1,194 @@
+"""What both Kafka logs do alike: a worker's membership in its group, whichever client carries its records.
+
+Administration, the journal's reading and the watch over the seat go through kafka-python in both.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from connectors.kafka_cluster import Cluster, Seat
+from connectors.kafka_journal import read_journal
+from connectors.kafka_lag import LagWatch
+from connectors.kafka_protocol import check_names, whole_partitions
+from connectors.kafka_settings import Membership, python_connection
+from streamd.errors import ConfigError, StateError, Transient
+from streamd.ports import JournalEntry, Output, TopicInfo
+
+T = TypeVar("T")
+
+
+class Member(ABC):
+    """The part of the port `Log` that does not depend on the client, and the order of opening and closing."""
+
+    def __init__(self, membership: Membership) -> None:
+        check_names(membership.group, membership.worker, membership.inputs, membership.journal)
+        self._given = membership
+        self._inputs = membership.inputs
+        self._timeout = membership.request_timeout
+        self._cluster: Cluster | None = None
+        self._seat: Seat | None = None
+        self._lag = LagWatch()
+        self._partitions = 0  # that all inputs have
+        self._owned: set[int] = set()
+        self._counts: dict[str, int] = {}  # partitions of the topics written to
+
+    # --- the client's part
+
+    @abstractmethod
+    def _join(self) -> None:
+        """Make the consumer and subscribe."""
+
+    @abstractmethod
+    def _leave(self) -> None:
+        """Let go of the consumer, if there is one; the seat in the group stays."""
+
+    @abstractmethod
+    def _member_id(self) -> str:
+        """Empty while this is not a stable member."""
+
+    @abstractmethod
+    def _make_producer(self, opening: bool = False) -> None:
+        """Initialise transactions: that settles what a former producer of this name left open."""
+
+    @abstractmethod
+    def _discard_producer(self) -> None:
+        """Let go of it, if there is one, without finishing anything."""
+
+    # --- opening, recovering, closing
+
+    def open(self) -> None:
+        given = self._given
+        try:
+            cluster = self._cluster = Cluster(given.brokers, given.security, self._timeout)
+            self._partitions = cluster.check_inputs(self._inputs, given.journal)
+            cluster.create_journal(given.journal, self._partitions)
+            self._join()
+            self._seat = Seat(
+                cluster,
+                given.group,
+                given.worker,
+                self._inputs,
+                self._member_id,
+                given.probe_interval,
+                self._timeout,
+            )
+            self._make_producer(opening=True)
+        except BaseException:
+            self._release()
+            raise
+
+    def recover(self) -> None:
+        if self._cluster is None:
+            self.open()
+            return
+        opened(self._seat).check_now()
+        self._discard_producer()
+        self._counts.clear()
+        self._make_producer()
+
+    def close(self, leave: bool) -> None:
+        cluster, self._cluster = self._cluster, None
+        self._release()
+        if cluster is None:
+            return
+        try:
+            if leave:
+                cluster.leave(self._given.group, self._given.worker)
+        finally:
+            cluster.close()
+
+    def _release(self) -> None:
+        """Let go of whatever is open, in this order: no more transactions, then no more heartbeats."""
+        seat, cluster = self._seat, self._cluster
+        self._seat = self._cluster = None
+        self._discard_producer()
+        if seat is not None:
+            seat.close()
+        self._leave()
+        if cluster is not None:
+            cluster.close()
+
+    # --- topics and partitions
+
+    def topics(self) -> Mapping[str, TopicInfo]:
+        return opened(self._cluster).topics([*self._inputs, *(t for t in self._counts if t not in self._inputs)])
+
+    def owner(self, partition: int) -> str | None:
+        return None if self._seat is None else self._seat.owner(partition)
+
+    def _divided(
+        self, gained: Iterable[tuple[str, int]] | None, lost: bool
+    ) -> tuple[frozenset[int], frozenset[int]]:
+        """What the group decided, (topic, partition) each, as (assigned, revoked). gained: None if it did not."""
+        if gained is None:
+            return frozenset(), frozenset()
+        revoked = frozenset(self._owned) if lost else frozenset()
+        assigned = self._whole(list(gained))
+        if assigned and max(assigned) >= self._partitions:
+            self._grow()
+        self._owned = set(assigned)
+        return assigned, revoked
+
+    def _whole(self, gained: list[tuple[str, int]]) -> frozenset[int]:
+        """The partitions of an assignment; all that are in it where the inputs have grown apart."""
+        try:
+            return whole_partitions(gained, self._inputs)
+        except StateError:
+            there = opened(self._cluster).topics(self._inputs)
+            if len({topic.partitions for topic in there.values()}) == 1:
+                raise
+            return frozenset(partition for _, partition in gained)
+
+    def _watch(self) -> None:
+        """Who holds the seat, and whether partitions were added that the group knows nothing of: after the restart
+        of a static member the broker takes it for the leader still, which neither client library knows, and what
+        was added before its start is no news to it. So every member watches, and gives its seat up to take it
+        anew: the client hears of it at its next heartbeat, and the group divides all there is."""
+        seat = opened(self._seat)
+        seat.check()
+        if seat.short() and self._owned:
+            opened(self._cluster).leave(self._given.group, self._given.worker)
+
+    def _grow(self) -> None:
+        """The inputs were given more partitions since `open`; the journal needs as many."""
+        cluster, journal = opened(self._cluster), self._given.journal
+        self._partitions = cluster.check_inputs(self._inputs, journal)
+        cluster.create_journal(journal, self._partitions)
+
+    def _check_owned(self, partition: int) -> None:
+        if partition not in self._owned:
+            raise Transient(f"partition {partition} is not assigned to {self._given.worker}")
+
+    def _known(self, output: Output) -> int:
+        """The partitions of an output's topic; asked for again where the topic must have grown since."""
+        known = self._counts.get(output.topic, 0)
+        return known if (output.partition or 0) < known else self._count(output.topic)
+
+    def _count(self, topic: str) -> int:
+        found = opened(self._cluster).topics([topic]).get(topic)
+        if found is None:
+            raise ConfigError("", f"output topic {topic} does not exist (`streamd topics create` makes it)")
+        self._counts[topic] = found.partitions
+        return found.partitions
+
+    # --- the journal
+
+    def journal(
+        self, partition: int, start: int, after: int | None, through: int | None
+    ) -> Iterator[JournalEntry]:
+        connection = python_connection(self._given.brokers, self._given.security)
+        return read_journal(connection, self._given.journal, partition, start, after, through, self._timeout)
+
+    def journal_end(self, partition: int) -> int:
+        return opened(self._cluster).end(self._given.journal, partition)
+
+    def trim_journal(self, partition: int, below: int, before: int) -> None:
+        opened(self._cluster).trim(self._given.journal, partition, below, before)
+
+
+def opened(part: T | None) -> T:
+    """What is there between `open` and `close`."""
+    if part is None:
+        raise Transient("the log is not open")
+    return part

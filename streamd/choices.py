@@ -1,0 +1,34 @@
+"""What only the operator may decide, for one run: by default streamd stops, or pauses the shard, and says why."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+OffsetGapChoice = Literal["stop", "nearest"]
+LostStateChoice = Literal["stop", "older", "afresh"]
+GrownTopicChoice = Literal["pause", "accept"]
+
+
+class Choices(Struct, frozen=True):
+    """Given on the command line of `streamd run`, never in the configuration: they are for one occasion.
+
+    on_offset_gap: records were deleted before they were read, or a topic lost some that had been.
+        `nearest`: go on with the nearest record that is kept.
+    on_lost_state: journal and snapshots do not meet. `older`: go on from the newest state that can be had,
+        `afresh`: with an empty one; either way at the committed positions, so that nothing is answered twice.
+    on_grown_topic: the inputs have more partitions than when a state was learned. `accept`: go on, although a
+        key's later records may go to another partition than its earlier ones.
+    """
+
+    on_offset_gap: OffsetGapChoice = "stop"
+    on_lost_state: LostStateChoice = "stop"
+    on_grown_topic: GrownTopicChoice = "pause"
+
+    def options(self) -> list[str]:
+        """The options of `streamd run` that say the same."""
+        gap = ["--on-offset-gap", self.on_offset_gap]
+        return [*gap, "--on-lost-state", self.on_lost_state, "--on-grown-topic", self.on_grown_topic]
+
+
+CAUTIOUS = Choices()
+"""The default: stop or pause."""
