@@ -15,6 +15,7 @@ from streamd.cli.active import active
 from streamd.cli.asking import explain, predict
 from streamd.cli.check import check
 from streamd.cli.crowd import crowd
+from streamd.cli.dead_letters import dead_letters
 from streamd.cli.demo import demo
 from streamd.cli.groupwise import groupwise
 from streamd.cli.init import init
@@ -52,6 +53,7 @@ app.add_typer(active, name="active")
 app.add_typer(groupwise, name="groupwise")
 app.add_typer(match, name="match")
 app.add_typer(snapshots)
+app.add_typer(dead_letters)
 app.add_typer(ss3, name="ss3")
 app.add_typer(topics)
 

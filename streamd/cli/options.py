@@ -1,6 +1,8 @@
 """What several verbs share: their common options, and the two ways to print."""
 
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ from rich.console import Console
 
 from streamd import config
 from streamd.config import Config, SqliteLog
-from streamd.errors import StreamdError
+from streamd.errors import Refused, StreamdError
 
 ConfigFile = Annotated[
     Path | None,
@@ -47,3 +49,17 @@ def existing(config: Config) -> Config:
     if isinstance(config.log, SqliteLog) and not Path(config.log.path).exists():
         raise StreamdError(f"there is no log at {config.log.path} yet")
     return config
+
+
+def moment(text: str) -> float:
+    """A time, or how long ago, in seconds since 1970. Raises Refused."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    if text[:-1].isdigit() and text[-1] in units:
+        return time.time() - int(text[:-1]) * units[text[-1]]
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise Refused(
+            f"{text} is no time; it is written as 2026-01-31T12:00:00Z, or how long ago, as 2h"
+        ) from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

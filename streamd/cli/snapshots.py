@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from streamd import exported, wiring
 from streamd.cli.operating import Done as Report
 from streamd.cli.operating import Partition, Urls, Workers, addresses, carry_out, partitions, report
-from streamd.cli.options import ConfigFile, Json, console, existing, load, print_json
+from streamd.cli.options import ConfigFile, Json, console, existing, load, moment, print_json
 from streamd.config import Config
 from streamd.errors import Refused, StateError
 from streamd.inside import changes, inside
@@ -207,7 +207,7 @@ def rollback(
         raise Refused("--epoch is of one shard; name it with --partition, or use --before")
     commands = []
     for one in wanted:
-        target = epoch if before is None else _before(loaded, pipeline, one, _moment(before))
+        target = epoch if before is None else _before(loaded, pipeline, one, moment(before))
         packed = checked(loaded, pipeline, one, taken(loaded, pipeline, one, target))
         commands.append(Command("rollback", packed, one))
     report(carry_out(loaded, pipeline, commands, addresses(loaded, url, workers)), json)
@@ -301,20 +301,6 @@ def _before(config: Config, pipeline: str, partition: int, moment: float) -> int
     if not found:
         raise Refused(f"there is no snapshot of {name} from before that; `streamd snapshot list` shows those kept")
     return found[0]
-
-
-def _moment(text: str) -> float:
-    """A time, or how long ago, in seconds since 1970. Raises Refused."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    if text[:-1].isdigit() and text[-1] in units:
-        return time.time() - int(text[:-1]) * units[text[-1]]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise Refused(
-            f"{text} is no time; it is written as 2026-01-31T12:00:00Z, or how long ago, as 2h"
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _offsets(given: Sequence[str]) -> dict[str, int]:
