@@ -36,6 +36,7 @@ class PipelinePlan(Struct, frozen=True):
     rule: Mapping[str, Any] = {}
     probabilities: Mapping[str, Any] = {}
     certified: Sequence[str] = ()
+    query: Mapping[str, Any] = {}
 
 
 class Plan(Struct, frozen=True):
@@ -115,6 +116,9 @@ def _pipeline(name: str, pipeline: AnyPipeline) -> PipelinePlan:
         _learner(pipeline) if isinstance(pipeline, Pipeline) else {},
         configuration.digest(wiring.meaning(pipeline)),
     )
+    if isinstance(pipeline, Pipeline) and pipeline.query is not None:
+        asked = {"topic": pipeline.queries, "pool": pipeline.pool, **configuration.plain(pipeline.query)}
+        return replace(found, query={name: value for name, value in asked.items() if value not in (None, {}, [])})
     if not isinstance(pipeline, MatchPipeline):
         return found
     rule, p = configuration.plain(pipeline.rule), configuration.plain(pipeline.probabilities)
@@ -142,6 +146,8 @@ def _print(plan: Plan) -> None:
         print(f"  write    {found.predictions}; refused records to {found.dead_letters}")
         if found.learner:
             print(f"  learner  {_pairs(found.learner)}")
+            if found.query:
+                print(f"  queries  {_pairs(found.query)}")
         else:
             print(f"  rule     {_pairs(found.rule)}")
             print(f"  p        {_pairs(found.probabilities)}")

@@ -13,12 +13,13 @@ from streamd import snapshot, wiring
 from streamd.cli.options import ConfigFile, Json, console, existing, load, print_json
 from streamd.cli.status_groups import groups_table
 from streamd.cli.status_pools import pools_table
+from streamd.cli.status_querying import annotators_table, querying_lines
 from streamd.config import Config, secret
 from streamd.errors import StreamdError
 from streamd.http.app import Pipelines
 from streamd.ports import LogClient, Store
 from streamd.restore import shard_name
-from streamd.views import EngineView, GroupsView, MatchingView, ShadowsView, ShardView
+from streamd.views import EngineView, GroupsView, MatchingView, QueryingView, ShadowsView, ShardView
 
 TIMEOUT = 3.0  # seconds
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is asked
@@ -50,6 +51,7 @@ class ShardStatus(Struct, frozen=True):
     matching: MatchingView | None = None
     shadows: ShadowsView | None = None
     fading: Mapping[str, float] = {}  # the quality over the fading window
+    querying: QueryingView | None = None
 
 
 class PipelineStatus(Struct, frozen=True):
@@ -140,6 +142,7 @@ def _live(view: EngineView, shard: ShardView) -> ShardStatus:
         matching=shard.matching,
         shadows=shard.shadows,
         fading=shard.quality.fading,
+        querying=shard.querying,
     )
 
 
@@ -212,6 +215,11 @@ def _print(found: Status) -> None:
         for shard in pipeline.shards:
             if shard.matching is not None:
                 out.print(pools_table(shard.partition, shard.matching))
+        for shard in pipeline.shards:
+            if shard.querying is not None:
+                out.print("\n".join(querying_lines(shard.partition, shard.querying)))
+                if shard.querying.annotators:
+                    out.print(annotators_table(shard.querying))
         if any(shard.shadows for shard in pipeline.shards):
             out.print(_shadows(pipeline.shards))
 

@@ -13,6 +13,7 @@ from test_predicting import SETTINGS, counted, digest, event, label, tick, writt
 
 from streamd import config as configuration
 from streamd import wiring_query
+from streamd.cli.status_querying import annotators_table, querying_lines
 from streamd.errors import ConfigError
 from streamd.learners.linear import LinearClassifier, LinearRegressor
 from streamd.ports import Record
@@ -377,3 +378,18 @@ def test_labels_per_hour_are_divided_over_the_partitions() -> None:
     budget = asked.asker.budget
     bucket = wiring_query.TokenBucket(0.0, per_hour=2.0)
     assert budget._per_ms == bucket._per_ms  # type: ignore[attr-defined]
+
+
+# --- what people see
+
+
+def test_status_tells_the_loop_and_the_annotators() -> None:
+    task = stage(query={"annotators": ["ann", "bob"], "budget": 1.0})
+    task.take([event(str(i)) for i in range(4)] + [label("0", "yes", annotator="ann", at=3000)])
+    shown = task.show().querying
+    assert shown is not None
+    text = "\n".join(querying_lines(0, shown))
+    assert "asked 4, answered 1" in text
+    assert "3 pending" in text
+    assert "of 1 answers: raw 0" in text
+    assert annotators_table(shown).row_count == 2
