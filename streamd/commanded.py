@@ -23,6 +23,7 @@ class Commanded:
         kept = {} if state is None else state.document.get(PART, {})
         self.skips = Skips(kept.get("skips", ()))
         self.done: dict[str, int] = dict(kept.get("done", {}))  # command -> how often
+        self.history: dict[str, int] = dict(kept.get("history", {}))  # where the backfill ends
         self.live: bytes = kept.get("live", b"")  # how the task works, if that is known
 
     def skip(self, payload: bytes, inputs: Sequence[str], positions: Mapping[str, int]) -> Apply:
@@ -40,6 +41,8 @@ class Commanded:
     def beside(self, thaw: Callable[[], State]) -> Callable[[], State]:
         """A task's state with this in it."""
         part = {"skips": self.skips.document(), "done": dict(self.done), "live": self.live}
+        if self.history:
+            part["history"] = dict(self.history)
 
         def whole() -> State:
             state = thaw()

@@ -24,10 +24,11 @@ from streamd.config_match import ProbabilityKeys as ProbabilityKeys
 from streamd.config_match import RuleKeys as RuleKeys
 from streamd.config_query import Query as Query
 from streamd.config_query import check as check_query
-from streamd.errors import ConfigError
+from streamd.errors import BadRecord, ConfigError
 from streamd.keys import NAME, AnyPipeline, Keys, Positive, Topic
 from streamd.keys import Duration as Duration
 from streamd.keys import Size as Size
+from streamd.records import milliseconds
 
 T = TypeVar("T")
 
@@ -269,6 +270,16 @@ class Pipeline(Keys, AnyPipeline, frozen=True):
         Annotated[str, Meta(min_length=1, max_length=512)] | None,
         Meta(description="the annotators' pool: key of queries and outcomes"),
     ] = None
+    backfill: Annotated[
+        str | dict[str, int] | None,
+        Meta(
+            description='a new pipeline learns from history first: "earliest", a time, or an offset per input; '
+            "default: what the log holds is answered like all else"
+        ),
+    ] = None
+    backfill_outputs: Annotated[
+        Topic | None, Meta(description="where the answers to history go; default: nowhere")
+    ] = None
     pending: Pending = Pending()
     quality: Quality = Quality()
     early: Early | None = None
@@ -473,6 +484,7 @@ def _check(config: Config) -> None:
             raise ConfigError(f"pipeline.{name}.learner.kind", "expected the kind of the learner")
         if isinstance(pipeline, Pipeline):
             _check_shadows(name, pipeline)
+            backfill_start(name, pipeline)
             if pipeline.early is not None and pipeline.task not in ("text", "classify"):
                 raise ConfigError(f"pipeline.{name}.early", "is for the tasks text and classify")
         topics = [*pipeline.inputs, *pipeline.outputs.values()]
@@ -489,6 +501,22 @@ def _check(config: Config) -> None:
         raise ConfigError(
             "http.token_file", f"needed, because http.host {config.http.host} is not a loopback address"
         )
+
+
+def backfill_start(name: str, pipeline: Pipeline) -> tuple[int, Mapping[str, int]]:
+    """Where history begins: (milliseconds since 1970, offsets of the inputs named). Raises ConfigError."""
+    given, path = pipeline.backfill, f"pipeline.{name}.backfill"
+    if isinstance(given, dict):
+        for topic, offset in given.items():
+            if topic not in pipeline.inputs or offset < 0:
+                raise ConfigError(f"{path}.{topic}", f"an offset of one of {', '.join(pipeline.inputs)}")
+        return 0, given
+    if given is None or given == "earliest":
+        return 0, {}
+    try:
+        return milliseconds(given), {}
+    except BadRecord:
+        raise ConfigError(path, 'expected "earliest", a time such as 2026-11-22T21:00:00Z, or offsets') from None
 
 
 def _check_shadows(name: str, pipeline: Pipeline) -> None:

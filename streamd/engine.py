@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from streamd.choices import CAUTIOUS, Choices
 from streamd.errors import Elsewhere, OffsetGap, Refused, StateError, StreamdError, Transient
+from streamd.history import COMMAND, Begin
 from streamd.mailbox import Command, Mailbox, Outcome
 from streamd.poison import poisoned
 from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, TopicInfo, murmur2
@@ -47,6 +48,7 @@ class Setup(Struct, frozen=True):
     live: bytes
     pacing: Pacing
     policy: Policy
+    backfill: Begin | None = None
 
 
 class Engine:
@@ -185,12 +187,16 @@ class Engine:
             self._sight.paused(partition, shard.reason)
             self._mailbox.lost(partition, "the shard was paused")
             return
+        if self._setup.backfill is not None and shard.sequence == 0 and not shard.positions:
+            shard.prepare(COMMAND, self._setup.backfill(partition))()
         self._seek(shard)
         self._waiting.pop(0)
         self._shards[partition] = shard
         self._quiet[partition] = time.monotonic()
         self._sight.running(shard)
         self._mailbox.settle(partition, shard.sequence)
+        if shard.dirty:
+            self._commit()
 
     def _seek(self, shard: Shard) -> None:
         """Let the log deliver from the shard's positions on, past gaps if the operator chose so."""

@@ -87,6 +87,7 @@ TABLE: Mapping[str, Row] = {
     "streamd_judged_labels": Row("counter", SHARD, "Labels that judged a prediction."),
     "streamd_drifts": Row("counter", SHARD, "Drifts detected."),
     "streamd_snapshot_failures": Row("counter", PIPELINE, "Snapshots that the store did not take."),
+    "streamd_backfill_records": Row("gauge", SHARD, "Offsets of history left to learn from, of a backfill."),
     "streamd_live_model": Row("info", SHARD, "The model that is live, where there are shadows."),
     "streamd_shadow": Row("info", SHADOW, "The model of a shadow."),
     "streamd_shadow_quality": Row(
@@ -250,6 +251,7 @@ def _shard(families: _Families, labels: tuple[str, ...], shard: ShardView) -> No
             ("streamd_classes", labels, shard.classes),
             ("streamd_judged_labels", labels, shard.quality.labels),
             ("streamd_drifts", labels, shard.quality.drifts),
+            ("streamd_backfill_records", labels, shard.history),
         ]
     )
     families.add(("streamd_shard_phase", (*labels, phase), phase == shard.phase) for phase in get_args(Phase))

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from streamd.commanded import Apply, Commanded, exported_state, task_part
 from streamd.errors import Refused, StateError
+from streamd.history import COMMAND, Span, cut, left, read
 from streamd.journal import Entry, EntryBuilder, Refusal
 from streamd.ports import Output, Record, ShardEpoch
 from streamd.questions import Question
@@ -45,6 +46,9 @@ class Task(Protocol):
 
     now: int
     """Event time, milliseconds since 1970."""
+
+    history: bool
+    """What is taken is history: nothing is asked."""
 
     @property
     def model(self) -> str:
@@ -110,11 +114,12 @@ class Shard:
         fits: Callable[[Manifest], str] = lambda manifest: "",
         live: bytes = b"",
         remade: Callable[[bytes], Task] | None = None,
+        unanswered: Callable[[Sequence[Output]], Sequence[Output]] = tuple,
     ) -> None:
         """fits: why an exported snapshot cannot be continued here; empty if it can.
 
         live: how the task works, which may change while it does. remade: a fresh task that works otherwise; raises
-        Refused.
+        Refused. unanswered: what is written of the outputs of history.
         """
         self.partition = partition
         self.task = task
@@ -127,6 +132,7 @@ class Shard:
         self._outputs: list[Output] = []
         self._fits = fits
         self._remade = remade
+        self._unanswered = unanswered
         self._commanded = Commanded()
         self._commanded.live = live
 
@@ -142,9 +148,11 @@ class Shard:
     def take(self, records: Sequence[Record]) -> None:
         """Apply records that follow this shard's positions. A tick is a record of the topic ''."""
         skips = self._commanded.skips
-        taken = self.task.take(records, skips.among(records) if skips else {})
-        self._entry.add(records, taken.refused, taken.memos, taken.turns, taken.decisions)
-        self._outputs.extend(taken.outputs)
+        for past, run in cut(records, self._commanded.history):
+            self.task.history = past
+            taken = self.task.take(run, skips.among(run) if skips else {})
+            self._entry.add(run, taken.refused, taken.memos, taken.turns, taken.decisions)
+            self._outputs.extend(self._unanswered(taken.outputs) if past else taken.outputs)
         self._move(records)
 
     def _move(self, records: Sequence[Record]) -> None:
@@ -153,6 +161,8 @@ class Shard:
                 self.positions[record.topic] = record.offset + 1
         if self._commanded.skips:
             self._commanded.skips.passed(self.positions)
+        if self._commanded.history and not self.history:
+            self._commanded.history = {}
 
     def prepare(self, command: str, payload: bytes) -> Callable[[], None]:
         """What carries a command of the operator out, in this clean shard. Raises Refused; changes nothing yet."""
@@ -168,6 +178,11 @@ class Shard:
         return carry_out
 
     @property
+    def history(self) -> int:
+        """How many offsets are left of a backfill."""
+        return left(self._commanded.history, self.positions)
+
+    @property
     def live(self) -> bytes:
         """How the task works now."""
         return self._commanded.live
@@ -178,6 +193,8 @@ class Shard:
         return self._commanded.done
 
     def _command(self, command: str, payload: bytes, memos: Sequence[bytes] | None) -> Apply:
+        if command == COMMAND:
+            return self._backfill(read(payload, self.sequence))
         if command == "skip":
             return self._commanded.skip(payload, self.inputs, self.positions)
         if command == "reload" and self._remade is not None:
@@ -196,6 +213,14 @@ class Shard:
 
         def apply() -> Sequence[bytes]:
             self.task, self._commanded.live = task, live
+            return ()
+
+        return apply
+
+    def _backfill(self, span: Span) -> Apply:
+        def apply() -> Sequence[bytes]:
+            self._commanded.history = dict(span.until)
+            self.positions.update(span.start)
             return ()
 
         return apply

@@ -226,6 +226,7 @@ class Sight:
             alerts=shown.alerts,
             snapshot=snapshot,
             commands=dict(shard.commands),
+            history=shard.history,
             matching=shown.matching,
             shadows=shown.shadows,
             querying=shown.querying,

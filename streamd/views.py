@@ -295,6 +295,7 @@ class ShardView(Struct, frozen=True):
     matching: MatchingView | None = None
     shadows: ShadowsView | None = None
     querying: QueryingView | None = None
+    history: int = 0  # offsets left of a backfill
 
 
 class LagView(Struct, frozen=True):

@@ -19,13 +19,14 @@ from connectors.sqlite_log import SqliteLog, SqliteLogClient
 from connectors.sqlite_store import SqliteStore
 from connectors.sqlite_topics import Retention
 from streamd import config as configuration
-from streamd import kernels, wiring_query
+from streamd import history, kernels, wiring_query
 from streamd.at_rest import AtRest
 from streamd.choices import CAUTIOUS, Choices
 from streamd.config import Config, MatchPipeline, Pipeline
 from streamd.daemon import Daemon, Part
 from streamd.engine import Engine, Pacing, Setup
 from streamd.errors import ConfigError, Refused
+from streamd.history import Begin
 from streamd.keys import AnyPipeline
 from streamd.learners import Decides, Learner, registry
 from streamd.ports import Log, LogClient, Store
@@ -108,7 +109,25 @@ def setup(config: Config, name: str, seat: Log) -> Setup:
         live(config, name),
         Pacing(config.epoch.interval, config.epoch.max_records, config.worker.give_up),
         Policy(keys.keep, keys.work, keys.interval, keys.journal, keys.hourly, keys.daily),
+        _backfill(config, name),
     )
+
+
+def _backfill(config: Config, name: str) -> Begin | None:
+    """What says where the history of a pipeline's new shards begins and ends."""
+    pipeline = config.pipeline[name]
+    if not isinstance(pipeline, Pipeline) or pipeline.backfill is None:
+        return None
+    since, offsets = configuration.backfill_start(name, pipeline)
+
+    def begin(partition: int) -> bytes:
+        found = client(config)
+        try:
+            return msgspec.json.encode(history.span(found, partition, pipeline.inputs, since, offsets))
+        finally:
+            found.close()
+
+    return begin
 
 
 def at_rest(config: Config, name: str) -> AtRest:
@@ -128,6 +147,8 @@ def shards(
     unseen = pipeline.shadow if isinstance(pipeline, Pipeline) else ()
     others = {configuration.digest(told): told for told in (meaning(pipeline, one) for one in unseen)}
     fresh, works = _task(config, name, seat), live(config, name)
+    aside = pipeline.backfill_outputs if isinstance(pipeline, Pipeline) else None
+    unanswered = partial(history.unanswered, dead=pipeline.outputs["dead letters"], topic=aside)
 
     def identity(partition: int) -> Identity:
         shard = shard_name(config.group, name, partition)
@@ -136,7 +157,7 @@ def shards(
     def shard(partition: int) -> Shard:
         fits = partial(foreign, identity=identity(partition))
         again = partial(_remade, config, name, seat, partition)
-        return Shard(partition, pipeline.inputs, fresh(partition), fits, works, again)
+        return Shard(partition, pipeline.inputs, fresh(partition), fits, works, again, unanswered)
 
     return identity, shard
 

@@ -73,6 +73,7 @@ class Matching:
         self.partition = partition
         self.pools: dict[str, Pool] = {}
         self.now = 0  # event time, milliseconds since 1970
+        self.history = False
         self.counts = {name: 0 for name in COUNTS if name not in POOL_COUNTS}
         self._decoders: dict[str, msgspec.json.Decoder[Told]] = {
             settings.arrivals: msgspec.json.Decoder(ArrivalRecord),

@@ -103,6 +103,7 @@ class Predicting:
         self.drift = self._fresh_drift()
         self.drifts = 0
         self.now = 0  # event time, milliseconds since 1970
+        self.history = False
         self._look = 0  # nothing is due before; a look at every record would cost more than most of them
         self.counts = dict.fromkeys(COUNTS, 0)
         self._read_label = codec.class_labels if several else READ_LABEL[settings.task]
@@ -289,7 +290,7 @@ class Predicting:
         refusal = None
         if label is not None:
             refusal = self._learn(run, record, event, entry, row, label, decided, taken, weight)
-        elif self.querying is not None:
+        elif self.querying is not None and not self.history:
             run.propose(event, record, seen, self.now)
         if label is None or refusal is not None:
             self.counts["expired_events"] += self.pending.wait(event.id, entry)
