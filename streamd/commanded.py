@@ -4,6 +4,7 @@ and how it works, which a reload changes.
 A part of the shard's state, under a name of its own; a snapshot without it was made where there was none.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 from streamd import exported
@@ -49,6 +50,11 @@ class Commanded:
             return State(state.arrays, {**state.document, PART: part})
 
         return whole
+
+
+def digest(live: bytes) -> str:
+    """Eight hexadecimal digits that name how a shard works; empty if that is not known."""
+    return hashlib.blake2b(live, digest_size=4).hexdigest() if live else ""
 
 
 def task_part(state: State) -> State:

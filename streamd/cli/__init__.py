@@ -32,6 +32,7 @@ from streamd.cli.status import status
 from streamd.cli.tail import tail
 from streamd.cli.tests import run_tests
 from streamd.cli.topics import topics
+from streamd.cli.trace import trace
 from streamd.errors import EXIT_BUG, StreamdError
 
 app = typer.Typer(
@@ -42,7 +43,7 @@ app = typer.Typer(
 )
 VERBS = (
     *(run, check, init, send, tail, status),
-    *(reload, skip, promote),
+    *(reload, skip, promote, trace),
     *(predict, explain, replay),
     *(demo, crowd),
 )

@@ -14,6 +14,7 @@ from streamd import exported, wiring
 from streamd.cli.operating import Done as Report
 from streamd.cli.operating import Partition, Urls, Workers, addresses, carry_out, partitions, report
 from streamd.cli.options import ConfigFile, Json, console, existing, load, moment, print_json
+from streamd.commanded import digest
 from streamd.config import Config
 from streamd.errors import Refused, StateError
 from streamd.inside import changes, inside
@@ -48,6 +49,7 @@ class Shown(Struct, frozen=True):
     pipeline: str
     epoch: int
     model: str
+    configuration: str  # a digest of how the shard worked
     positions: dict[str, int]
     inside: dict[str, Any]
 
@@ -106,7 +108,7 @@ def show(
     if json:
         print_json(found)
         return
-    print(f"shard {found.shard}, epoch {found.epoch:,}, model {found.model}")
+    print(f"shard {found.shard}, epoch {found.epoch:,}, model {found.model}, configuration {found.configuration}")
     print(f"next offsets: {', '.join(f'{topic} {offset:,}' for topic, offset in found.positions.items())}")
     for line in _lines(found.inside, ""):
         print(line)
@@ -276,6 +278,7 @@ def described(config: Config, pipeline: str, packed: bytes) -> Shown:
         manifest.pipeline,
         manifest.sequence,
         manifest.model,
+        digest(shard.live),
         manifest.positions,
         {**inside(shard.task), **commands, "arrays": _arrays(manifest)},
     )
