@@ -199,7 +199,7 @@ class Shard:
             return self._commanded.skip(payload, self.inputs, self.positions)
         if command == "reload" and self._remade is not None:
             return self._reload(self._remade(payload), payload)
-        if command in ("import", "rollback"):
+        if command in ("import", "rollback", "learned"):
             whole = command == "import"
             model = "" if whole else self.task.model.rpartition("/")[2]
             return self.task.adopt(exported_state(payload, self._fits, model), whole)

@@ -12,7 +12,11 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from streamd.cli.options import Json, console, print_json
+from streamd.cli import ss3_models as models
+from streamd.cli.operating import Urls, Workers, addresses, carry_out, report
+from streamd.cli.options import ConfigFile, Json, console, load, print_json
+from streamd.cli.snapshots import taken
+from streamd.cli.ss3_early import early
 from streamd.errors import StreamdError
 from streamd.learners import ss3_model_file as model_file
 from streamd.learners.ss3 import SS3Classifier
@@ -21,11 +25,14 @@ from streamd.learners.ss3_explain import as_html
 from streamd.learners.ss3_explain import explain as explained
 from streamd.learners.ss3_vocabulary import Entry, stop_words
 from streamd.learners.ss3_vocabulary import vocabulary as entries
+from streamd.mailbox import Command
 
-ss3 = typer.Typer(help="SS3 on texts: evaluate, vocabulary, export, explain.", no_args_is_help=True)
+ss3 = typer.Typer(help="SS3 on texts, and PySS3's model files.", no_args_is_help=True)
+
+ss3.command()(early)
 
 Texts = Annotated[Path, typer.Argument(help="A CSV file, perhaps .gz, with a header.")]
-Model = Annotated[Path, typer.Argument(help="A PySS3 model file (.ss3m).")]
+Model = Annotated[Path, typer.Argument(help="A PySS3 model file (.ss3m), or what `snapshot export` wrote.")]
 TextColumn = Annotated[str, typer.Option("--text", help="The column of the text.")]
 LabelColumn = Annotated[str, typer.Option("--label", help="The column of the label.")]
 NGrams = Annotated[int, typer.Option("--n-grams", min=1, max=8, help="The longest n-grams, in words.")]
@@ -68,13 +75,18 @@ def vocabulary(
     category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
     n: Annotated[int | None, typer.Option("-n", help="Only terms of so many words.")] = None,
     stop: Annotated[bool, typer.Option("--stop-words", help="Only the words that tell nothing.")] = False,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Write Parquet here; needs the extra streamd[parquet].")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """The terms of a model with fr, lv, sg, sn, gv and cv, as CSV."""
-    loaded = model_file.read(_bytes(model))
+    """The terms of a model with fr, lv, sg, sn, gv and cv, as CSV, JSON or Parquet."""
+    loaded = models.read(model)
     if stop:
         words = stop_words(loaded)
         print_json(words) if json else sys.stdout.writelines(f"{word}\n" for word in words)
+    elif parquet is not None:
+        models.write_parquet(parquet, entries(loaded, category, n))
     elif json:
         print_json(list(entries(loaded, category, n)))
     else:
@@ -85,14 +97,48 @@ def vocabulary(
 
 
 @ss3.command()
-def export(
-    file: Texts, model: Model, text: TextColumn = "text", label: LabelColumn = "label", n_grams: NGrams = 1
+def train(
+    file: Texts,
+    model: Annotated[Path, typer.Argument(help="The PySS3 model file (.ss3m) to write.")],
+    text: TextColumn = "text",
+    label: LabelColumn = "label",
+    n_grams: NGrams = 1,
 ) -> None:
     """Learn labelled texts, one after the other, and write what PySS3 can load."""
     texts, labels = read_texts(file, text, label)
     learner = SS3Classifier(n_grams=n_grams, compatibility="pyss3")
     learner.learn_many(texts, labels)
     model.write_bytes(model_file.write(learner))
+
+
+@ss3.command()
+def export(
+    pipeline: Annotated[str, typer.Argument(help="The pipeline.")],
+    model: Annotated[Path, typer.Argument(help="The PySS3 model file (.ss3m) to write.")],
+    partition: Annotated[int, typer.Option("--partition", "-p", min=0, help="The shard.")] = 0,
+    config: ConfigFile = None,
+) -> None:
+    """Write what a pipeline had learned by its newest snapshot as a model file that PySS3 can load."""
+    learner = models.of_snapshot(taken(load(config), pipeline, partition, None))
+    model.write_bytes(model_file.write(learner))
+    print(f"{len(learner.classes)} categories, {learner.terms:,} terms in {model}")
+
+
+@ss3.command("import")
+def import_model(
+    pipeline: Annotated[str, typer.Argument(help="The pipeline.")],
+    model: Model,
+    partition: Annotated[int, typer.Option("--partition", "-p", min=0, help="The shard.")] = 0,
+    config: ConfigFile = None,
+    url: Urls = None,
+    workers: Workers = 1,
+    json: Json = False,
+) -> None:
+    """Make what a model file has learned what a pipeline has learned: an epoch in its journal, so it survives any
+    crash. The hyper-parameters stay those of the configuration."""
+    loaded = load(config)
+    command = Command("learned", models.as_snapshot(loaded, pipeline, partition, model), partition)
+    report(carry_out(loaded, pipeline, [command], addresses(loaded, url, workers)), json)
 
 
 @ss3.command()
@@ -103,7 +149,7 @@ def explain(
     native: Annotated[bool, typer.Option(help="Cut the text as streamd does, not as PySS3 does.")] = True,
 ) -> None:
     """Decide on a text and say why: document, paragraphs, sentences and terms, as JSON."""
-    tree = explained(model_file.read(_bytes(model), compatibility=None if native else "pyss3"), text)
+    tree = explained(models.read(model, compatibility=None if native else "pyss3"), text)
     if html is not None:
         html.write_text(as_html(tree), encoding="utf-8")
     print_json(tree)

@@ -41,6 +41,7 @@ from streamd.kernels.ss3_counts import (
     reserve,
     restored,
     short,
+    smallest,
     subtract,
     widen,
 )  # fmt: skip
@@ -119,37 +120,11 @@ def _spread(lv, C, scratch):  # type: ignore[no-untyped-def]
     middle = C // 2 if C % 2 else C // 2 - 1
     M = 0.0
     if middle >= absent:
-        M = _smallest(lv, lv.size - found + middle - absent, scratch)
+        M = smallest(lv, lv.size - found + middle - absent, scratch)
     D = absent * M
     for v in lv:
         D += abs(M - v) if v > 0.0 else 0.0
     return M, D / C
-
-
-@inner
-def _smallest(values, k, scratch):  # type: ignore[no-untyped-def]
-    """The k-th smallest, from 0 (Hoare's selection)."""
-    for i in range(values.size):
-        scratch[i] = values[i]
-    low, high = 0, values.size - 1
-    while low < high:
-        pivot, i, j = scratch[(low + high) // 2], low, high
-        while i <= j:
-            while scratch[i] < pivot:
-                i += 1
-            while scratch[j] > pivot:
-                j -= 1
-            if i <= j:
-                scratch[i], scratch[j] = scratch[j], scratch[i]
-                i += 1
-                j -= 1
-        if k <= j:
-            high = j
-        elif k >= i:
-            low = i
-        else:
-            break
-    return scratch[k]
 
 
 @inner
@@ -427,10 +402,31 @@ def _predict(s, settings, known, default, work, sums, found, places, terms, part
     _reasons(s, settings, found, places, terms, best, work, a, i)
 
 
+@inner
+def _sort(keys):  # type: ignore[no-untyped-def]
+    """Shell's. numpy's would be a tenth of the compilation."""
+    gap = 1
+    while gap < keys.size // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, keys.size):
+            key, j = keys[i], i
+            while j >= gap and keys[j - gap] > key:
+                keys[j] = keys[j - gap]
+                j -= gap
+            keys[j] = key
+        gap //= 3
+
+
 @making
 def _reasons(s, settings, found, places, terms, best, work, a, i):  # type: ignore[no-untyped-def]
     """The terms that count most for the decided category, the same ones taken together."""
-    order = np.argsort(found[:terms], kind="mergesort")
+    order = np.empty(terms, np.int64)
+    for j in range(terms):
+        order[j] = found[j] << 32 | j
+    _sort(order)
+    for j in range(terms):
+        order[j] &= 0xFFFFFFFF
     j = 0
     while j < terms:
         t, share, k = found[order[j]], 0.0, j

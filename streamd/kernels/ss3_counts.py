@@ -597,6 +597,43 @@ def _evict(s, t, local, N):  # type: ignore[no-untyped-def]
     s.n[EVICTED] += before - s.n[ALIVE] - 1
 
 
+@inner
+def smallest(values, k, scratch):  # type: ignore[no-untyped-def]
+    """The k-th smallest, from 0 (Hoare's selection)."""
+    for i in range(values.size):
+        scratch[i] = values[i]
+    low, high = 0, values.size - 1
+    while low < high:
+        pivot, i, j = scratch[(low + high) // 2], low, high
+        while i <= j:
+            while scratch[i] < pivot:
+                i += 1
+            while scratch[j] > pivot:
+                j -= 1
+            if i <= j:
+                scratch[i], scratch[j] = scratch[j], scratch[i]
+                i += 1
+                j -= 1
+        if k <= j:
+            high = j
+        elif k >= i:
+            low = i
+        else:
+            break
+    return scratch[k]
+
+
+@making
+def _leaves(s):  # type: ignore[no-untyped-def]
+    """The terms that no other is made of, in the order of their numbers."""
+    found, count = np.empty(s.n[IDS], np.int64), 0
+    for t in range(s.n[IDS]):
+        if s.length[t] > 0 and s.uses[t] == 0:
+            found[count] = t
+            count += 1
+    return found[:count]
+
+
 @making
 def evict(s, tips, width, t, bound, local, N):  # type: ignore[no-untyped-def]
     """Make room for new terms. tips[:width], t: terms in hand, which stay. `local` forgets the words that go."""
@@ -604,14 +641,14 @@ def evict(s, tips, width, t, bound, local, N):  # type: ignore[no-untyped-def]
     _hold(s, tips, width, t, 1)
     goal = s.n[ALIVE] - max(1, bound // SHARE)
     while s.n[ALIVE] > goal:
-        leaves = np.nonzero((s.length[: s.n[IDS]] > 0) & (s.uses[: s.n[IDS]] == 0))[0]
+        leaves = _leaves(s)
         if leaves.size == 0:
             break
         upper = np.empty(leaves.size)
         for i in range(leaves.size):
             upper[i] = _upper(s, leaves[i])
         most = min(s.n[ALIVE] - goal, leaves.size)
-        limit = np.partition(upper, most - 1)[most - 1]
+        limit = smallest(upper, most - 1, np.empty(leaves.size))
         _evict_up_to(s, leaves, upper, limit, most, goal, local, N)
     _hold(s, tips, width, t, -1)
     for c in range(s.docs.size):

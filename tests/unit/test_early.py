@@ -1,19 +1,14 @@
 """Early decisions: one alert a subject, whatever the policy; bounded; the measures against known values."""
 
-import csv
-import gzip
-import random
-from importlib import resources
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamd.errors import BadRecord, ConfigError
-from streamd.learners.ss3 import SS3Classifier
 from streamd.snapshot import digest
-from streamd.stages.early import KINDS, EarlyDecisions, Policy, deviation, for_and_against
-from streamd.stages.early_evaluation import Decision, compare, erde, evaluate, lc, penalty
+from streamd.stages.early import KINDS, EarlyDecisions, Policy, deviation
+from streamd.stages.early_evaluation import Decision, erde, evaluate, lc, penalty
+from tests.bench.early import decided, messages, subjects, trained
 
 POSTS = st.lists(
     st.tuples(st.sampled_from("abc"), st.floats(0, 3), st.floats(0, 3), st.integers(0, 50)), max_size=40
@@ -142,46 +137,13 @@ def test_the_measures_have_their_published_values() -> None:
     assert evaluate([]).f1 == 0.0
 
 
-RISK = ("compromised_card", "lost_or_stolen_card", "cash_withdrawal_not_recognised")
-
-
-def messages() -> list[tuple[str, bool]]:
-    packed = resources.files("streamd").joinpath("samples/banking77.csv.gz").read_bytes()
-    rows = list(csv.DictReader(gzip.decompress(packed).decode().splitlines()))
-    random.Random(7).shuffle(rows)
-    return [(row["text"], row["category"] in RISK) for row in rows]
-
-
-def subjects(rows: list[tuple[str, bool]], n: int, seed: int) -> list[tuple[bool, list[str]]]:
-    """13 % of the subjects write of a risk in 15 % of their 10 to 60 messages, the others in 1 %."""
-    rng = random.Random(seed)
-    by_risk = {risk: [text for text, is_risk in rows if is_risk == risk] for risk in (True, False)}
-    made = []
-    for i in range(n):
-        positive = i < round(0.13 * n)
-        rate = 0.15 if positive else 0.01
-        made.append((positive, [rng.choice(by_risk[rng.random() < rate]) for _ in range(rng.randint(10, 60))]))
-    return made
-
-
 @pytest.mark.parametrize("policy", [Policy("slope", window=5), Policy("threshold", theta=0.2, min_posts=5)])
 def test_on_generated_subjects_early_decisions_beat_both_constants(policy: Policy) -> None:
     rows = messages()
-    train, test = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-    model = SS3Classifier()
-    model.learn_many([text for text, _ in train], ["risk" if risk else "other" for _, risk in train])
-    watched = [model.classes.index("risk")]
-    early, decisions = EarlyDecisions(policy), []
+    half = len(rows) // 2
 
-    for s, (positive, posts) in enumerate(subjects(test, 400, seed=11)):
-        alerts = [
-            early.add(f"subject {s}", *for_and_against(model.classify(post).tolist(), watched), ts=0)
-            for post in posts
-        ]
-        seen = next((alert.posts for alert in alerts if alert is not None), None)
-        decisions.append(Decision(positive, seen is not None, seen or len(posts)))
+    found = decided(trained(rows[:half]), policy, subjects(rows[half:], 400, seed=11))
 
-    found = compare(decisions)
     assert found.nobody.erde[50] == pytest.approx(0.130)
     assert found.everyone.erde[50] == pytest.approx(0.1131, abs=1e-4)
     assert found.decided.erde[50] < 0.07
