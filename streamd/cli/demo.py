@@ -37,7 +37,7 @@ LOOK = 0.25  # seconds between two looks
 
 
 def demo(
-    rate: Annotated[float, typer.Option("--rate", min=0, help="People per second; 0: without a pause.")] = 1000,
+    rate: Annotated[float, typer.Option("--rate", min=0, help="People per second; 0: without a pause.")] = 500,
     folder: Annotated[Path, typer.Option("--folder", help="Where log and state are kept.")] = Path(".demo"),
     events: Annotated[
         int | None,

@@ -15,18 +15,24 @@ from streamd.records import Prediction
 from streamd.views import EngineView, QueryingView, ShardView
 
 WINDOW = 3.0  # seconds over which events/s are measured
+LATELY = 1000  # predictions, in the mean, of which the last ones are judged
 SHORT = 26  # characters of a class's name
 
 
 class Truth(Struct):
-    """What the daemon cannot know: how many of its predictions were right."""
+    """What the daemon cannot know: how many of its predictions were right, in all, and of the last ones."""
 
     predicted: int = 0
     right: int = 0
+    lately: float = 0.0
 
-    @property
-    def accuracy(self) -> float | None:
-        return self.right / self.predicted if self.predicted else None
+    def add(self, right: bool) -> None:
+        self.predicted += 1
+        self.right += right
+        self.lately += (right - self.lately) / min(self.predicted, LATELY)
+
+    def __str__(self) -> str:
+        return f"{self.right / self.predicted:.3f}, lately {self.lately:.3f}" if self.predicted else "-"
 
 
 class Figures(Struct, frozen=True):
@@ -105,7 +111,7 @@ def _predicted(shard: ShardView, rate: float, truth: Truth) -> dict[str, str]:
     }
     if shard.querying is not None:
         facts |= _asked(shard.querying, counts.get("events", 0))
-    facts["accuracy, in truth"] = _share(truth.accuracy)
+    facts["accuracy, in truth"] = str(truth)
     if (worst := _worst_group(shard)) is not None:
         facts["worst group"] = worst
     return facts

@@ -37,6 +37,5 @@ class Watch:
 
     def _take(self, prediction: Prediction) -> None:
         row = self._rows[prediction.id]
-        self.truth.predicted += 1
-        self.truth.right += prediction.label == row.label
+        self.truth.add(prediction.label == row.label)
         self.said.append(Said(row.about, prediction, row.label))
