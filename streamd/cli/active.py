@@ -21,7 +21,7 @@ from streamd.cli.options import Json, console, note, print_json
 from streamd.cli.sources import Item, opened
 from streamd.errors import StreamdError
 from streamd.learners import Learner, registry
-from streamd.querying import Asker, Keyed, strategy
+from streamd.querying import COMPARING, Asker, Keyed, strategy
 from streamd.querying import registry as strategies
 from streamd.querying.budgets import TokenBucket
 from streamd.querying.simulation import Result, simulate
@@ -29,7 +29,6 @@ from streamd.querying.sketch import Sketch
 
 active = typer.Typer(help="Query strategies, away from the daemon.", no_args_is_help=True)
 
-COMPARING = ("bbq", "dbalstream", "cogdqs")  # strategies that need a sketch of the features
 Row = tuple[dict[str, Any], str]
 
 

@@ -52,6 +52,7 @@ from streamd.querying.dbalstream import DBALStream
 from streamd.querying.decision import Budget, Candidate, Decision, Strategy, pack, unpack
 from streamd.querying.draws import Keyed
 from streamd.querying.fixed import Fixed
+from streamd.querying.forgetting_simulating import ForgettingSimulating, parzen
 from streamd.querying.iwal import IWAL
 from streamd.querying.periodic import Periodic
 from streamd.querying.random_sampling import RandomSampling
@@ -82,8 +83,8 @@ __all__ = [
 def registry() -> dict[str, Callable[..., Strategy]]:
     """Name -> constructor, called with the budget and the strategy's own parameters.
 
-    In the dual strategy `random_variable` decides. Forgetting and simulating needs a model and a known delay, and
-    is made by hand.
+    In the dual strategy `random_variable` decides, in forgetting and simulating the quantile filter, over a kernel
+    density model of the events' sketches.
     """
     return {
         "auto": Auto,
@@ -100,11 +101,24 @@ def registry() -> dict[str, Callable[..., Strategy]]:
         "cogdqs": lambda budget, **given: CogDQS(RandomVariable(budget), **given),
         "iwal": IWAL,
         "calmid": CALMID,
+        "forgetting_simulating": _forgetting_simulating,
         "self_labelling": lambda budget, **given: SelfLabelling(Auto(budget), **given),
     }
 
 
-COMPARING = ("bbq", "cogdqs", "dbalstream")
+def _forgetting_simulating(
+    budget: Budget,
+    classes: int = 2,
+    delay: int = 100,
+    w_train: int = 500,
+    simulate: str = "fuzzy",
+    K: int = 2,
+    gamma: float = 0.1,
+) -> Strategy:
+    return ForgettingSimulating(BIQF(budget), parzen(gamma), classes, delay, w_train, simulate, K)
+
+
+COMPARING = ("bbq", "cogdqs", "dbalstream", "forgetting_simulating")
 """Strategies that need an event's sketch, `Candidate.x`."""
 
 

@@ -20,7 +20,6 @@ What an answer means, by the state of its query (`Answer.kind`):
 """
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,6 +31,7 @@ from streamd.querying.equitable import Equitable
 from streamd.querying.estimates import Estimates, Quality
 from streamd.querying.queries import ANSWERED, EXPIRED, PENDING, Queries, Query
 from streamd.querying.self_labelling import SelfLabelling
+from streamd.querying.team import Team
 from streamd.snapshot import State, merge, split
 
 HEAVIEST = 1e6  # of a label's weight: what learners take
@@ -102,6 +102,7 @@ class Asker:
         self.answers = answers
         self.discount = discount
         self.annotators = annotators
+        self._team = Team(annotators, answers)
         self.queries = queries if queries is not None else Queries()
         self.estimates = Estimates(fading)
         self.counts = dict.fromkeys(COUNTS, 0)
@@ -137,7 +138,7 @@ class Asker:
         payer = self.strategy.apply(candidate, decision)
         if not (decision.own or decision.drawn):
             return None
-        price = self._price()
+        price = self._team.price()
         if not decision.own:
             self.budget.debit(price, payer)
             self.counts["drawn"] += 1
@@ -159,7 +160,7 @@ class Asker:
         )
         self.queries.add(query)
         for _ in range(self.answers):
-            self._assign(query)
+            self._team.assign(query)
         return query
 
     def issue(self, query: Query) -> str:
@@ -247,7 +248,7 @@ class Asker:
         if any(other != label for name, other in query.said.items() if name != annotator):
             self.counts["disagreed"] += 1
         query.said = query.said | {annotator: label}
-        paid = self._pay(query, annotator) if before is None else 0.0
+        paid = self._team.answered(query, annotator, self._now) if before is None else 0.0
         if query.status == PENDING:
             if len(query.said) < self.answers:
                 return Answer("waiting", query=query)
@@ -261,15 +262,14 @@ class Asker:
 
     def _complete(self, query: Query, classes: Sequence[str], confidence: float, kind: str) -> Answer:
         """All answers are there, or one came after expiry: the consensus is learned."""
-        label, certainty = self._consensus(query, classes)
+        label, certainty = self._team.consensus(query, classes)
         if kind == "learn":
             self.counts["answered"] += 1
             self.strategy.closed()
         for name in list(query.open):
-            self._release(query, name)
-        if self._costed():
-            assert self.annotators is not None
-            self.budget.debit(sum(map(self.annotators.price, query.said)) - query.debited, query.payer)
+            self._team.release(query, name)
+        if self._team.costed:
+            self.budget.debit(self._team.cost(query) - query.debited, query.payer)
         query.label = label
         self.queries.close(query, ANSWERED)
         weight = self._judge(query, label, classes)
@@ -278,7 +278,7 @@ class Asker:
         return Answer(kind, label, min(weight * certainty * confidence, HEAVIEST), query=query)
 
     def _corrected(self, query: Query, classes: Sequence[str], confidence: float) -> Answer:
-        label, certainty = self._consensus(query, classes)
+        label, certainty = self._team.consensus(query, classes)
         if label == query.label:
             self.counts["repeated"] += 1
             return Answer("repeated", label, query=query)
@@ -304,25 +304,13 @@ class Asker:
             self.alarm()
         return self.strategy.taught(query.p, number, query.decision)
 
-    def _consensus(self, query: Query, classes: Sequence[str]) -> tuple[str | float, float]:
-        values = list(query.said.values())
-        if len(values) == 1 and self.annotators is None:
-            return values[0], 1.0
-        if not all(isinstance(value, str) for value in values):
-            return statistics.median(float(value) for value in values), 1.0
-        said = {name: str(value) for name, value in query.said.items()}
-        if self.annotators is not None:
-            return self.annotators.consensus(said, classes)
-        ranked = sorted(set(values), key=lambda value: (-values.count(value), values.index(value)))
-        return ranked[0], values.count(ranked[0]) / len(values)
-
     def _skip(self, query: Query, annotator: str) -> Answer:
         self.counts["skipped"] += 1
         if self.annotators is not None:
             self.annotators.skipped(annotator)
         if query.status != PENDING or annotator in query.refused or annotator in query.said:
             return Answer("repeated", query.label, query=query)
-        self._release(query, annotator)
+        self._team.release(query, annotator)
         query.refused = [*query.refused, annotator]
         return self._reask(query)
 
@@ -330,7 +318,7 @@ class Asker:
         """Somebody else, if there is; without a list of annotators the pool sees to it, until the deadline."""
         if self.annotators is None or not self.annotators.names:
             return Answer("reask", query=query)
-        name = self._assign(query)
+        name = self._team.assign(query)
         if name is None and not query.open:
             self._give_up(query)
             return Answer("closed", query=query)
@@ -356,37 +344,8 @@ class Asker:
         self.budget.refund(query.debited, query.payer)
         self.strategy.closed()
         for name in list(query.open):
-            self._release(query, name)
+            self._team.release(query, name)
         self.queries.close(query, EXPIRED)
-
-    def _assign(self, query: Query) -> str | None:
-        if self.annotators is None:
-            return None
-        name = self.annotators.pick([*query.open, *query.refused, *query.said])
-        if name is not None:
-            self.annotators.assign(name)
-            query.open = [*query.open, name]
-        return name
-
-    def _release(self, query: Query, name: str) -> None:
-        if self.annotators is not None and name in query.open:
-            self.annotators.release(name)
-            query.open = [other for other in query.open if other != name]
-
-    def _pay(self, query: Query, annotator: str) -> float:
-        """Note an annotator's first answer. Returns its price where labels are paid for, else 0."""
-        if self.annotators is None:
-            return 0.0
-        self._release(query, annotator)
-        price = self.annotators.answered(annotator, (self._now - query.at) / 1000.0)
-        return price if self._costed() else 0.0
-
-    def _costed(self) -> bool:
-        return self.annotators is not None and bool(self.annotators.cost)
-
-    def _price(self) -> float:
-        """What a query is debited before it is known who answers."""
-        return self.answers * self.annotators.mean_price() if self._costed() and self.annotators else 1.0
 
     # --- what is kept
 

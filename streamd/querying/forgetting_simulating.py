@@ -71,9 +71,10 @@ class ForgettingSimulating(Strategy):
         self._t = 0
         self._labelled: deque[tuple[int, Floats, int]] = deque()
         self._asked: deque[tuple[int, Floats]] = deque()
+        self._unanswered = False  # the query closed last had no label
 
     def decide(self, candidate: Candidate, draws: Draws) -> Decision:
-        if candidate.x is None:
+        if candidate.x is None or candidate.utility != candidate.utility:
             return self.strategy.decide(candidate, draws)
         return self.strategy.decide(candidate._replace(utility=self._worth(candidate.x, draws)), draws)
 
@@ -92,12 +93,17 @@ class ForgettingSimulating(Strategy):
 
     def taught(self, p: Sequence[float], label: int, decision: Decision) -> float:
         """Labels come in the order in which they were asked for: the delay is known and constant."""
+        self._unanswered = False
         if self._asked and label < self.classes:
             at, x = self._asked.popleft()
             self._labelled.append((at, x, label))
         return self.strategy.taught(p, label, decision)
 
     def closed(self) -> None:
+        """Where no label followed the last time, that query, the oldest, expired."""
+        if self._unanswered and self._asked:
+            self._asked.popleft()
+        self._unanswered = True
         self.strategy.closed()
 
     def alarm(self) -> None:
@@ -134,13 +140,20 @@ class ForgettingSimulating(Strategy):
         rows = [(float(at), float(label), *x) for at, x, label in self._labelled]
         rows += [(float(at), -1.0, *x) for at, x in self._asked]
         width = len(rows[0]) if rows else 2
-        kept = State({"rows": np.array(rows).reshape(len(rows), width), "t": np.array([float(self._t)])}, {})
+        kept = State(
+            {
+                "rows": np.array(rows).reshape(len(rows), width),
+                "t": np.array([float(self._t), float(self._unanswered)]),
+            },
+            {},
+        )
         return merge({"own": kept, "strategy": self.strategy.state()})
 
     def restore(self, state: State) -> None:
         parts = split(state)
         rows = numbers(parts["own"], "rows", (-1, -1))
-        self._t = int(numbers(parts["own"], "t", (1,))[0])
+        t, unanswered = numbers(parts["own"], "t", (2,)).tolist()
+        self._t, self._unanswered = int(t), bool(unanswered)
         self._labelled = deque((int(row[0]), row[2:], int(row[1])) for row in rows if row[1] >= 0)
         self._asked = deque((int(row[0]), row[2:]) for row in rows if row[1] < 0)
         self.strategy.restore(parts["strategy"])
