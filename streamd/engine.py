@@ -5,6 +5,7 @@ commits or is void, and there is one way back from every failure in between: thr
 `recover` the log, restore those shards from what is committed, go on.
 """
 
+import math
 import random
 import threading
 import time
@@ -27,7 +28,7 @@ from streamd.shard import Shard
 from streamd.sight import Sight
 from streamd.snapshots import Job, Policy, SnapshotWriter, put
 
-BATCH = 4096  # records handed to a shard at once: bounds the time between two looks at the clock
+BATCH = (64, 4096)  # records handed to the shards at once, at least and at most: as many as fit into an epoch
 IDLE = 1.0  # seconds without a record after which a partition's event time passes by itself
 BACKOFF = (0.1, 10.0)  # seconds: the first wait after a failure, and the longest
 
@@ -76,6 +77,7 @@ class Engine:
         self._inputs: dict[int, Mapping[str, TopicInfo]] = {}  # partition -> the topics its state is of
         self._began = time.monotonic()  # the epoch
         self._taken = 0  # records in the epoch
+        self._speed = math.inf  # records a second, of the last batch
         self._quiet: dict[int, float] = {}  # partition -> when its last record came
         self._questions = Questions()
         self._mailbox = Mailbox()
@@ -249,6 +251,7 @@ class Engine:
         if self._taken == 0:
             self._began = time.monotonic()
         self._taken += len(records)
+        first = time.monotonic()
         for partition, own in _by_partition(records).items():
             shard = self._shards.get(partition)
             if shard is None:  # its epoch was void: it will seek back to them
@@ -257,6 +260,7 @@ class Engine:
             self._apply(shard, own)
             self._quiet[partition] = time.monotonic()
             self._writer.worked(partition, self._quiet[partition] - began)
+        self._speed = len(records) / max(time.monotonic() - first, 1e-9)
 
     def _apply(self, shard: Shard, records: Sequence[Record]) -> None:
         try:
@@ -451,7 +455,10 @@ class Engine:
         return any(shard.dirty for shard in self._shards.values())
 
     def _room(self) -> int:
-        return min(BATCH, max(1, self._setup.pacing.max_records - self._taken))
+        """How many records to poll for: what can be done within an epoch, so that none lasts much longer."""
+        least, most = BATCH
+        fitting = min(most, max(least, self._speed * self._setup.pacing.interval))
+        return min(int(fitting), max(1, self._setup.pacing.max_records - self._taken))
 
     def _patience(self) -> float:
         """How long a poll may wait: not past the epoch's end, and not at all while a shard is to be restored."""
