@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import get_args
 
+import msgspec
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -102,6 +103,12 @@ TABLE: Mapping[str, Row] = {
     "streamd_snapshot_timestamp_seconds": Row("gauge", SHARD, "When it was written."),
     "streamd_snapshot_pause_seconds": Row("gauge", SHARD, "How long the engine stood still for its copy."),
     "streamd_snapshot_write_seconds": Row("gauge", SHARD, "How long its writing took in the background."),
+    "streamd_vocabulary_terms": Row("gauge", SHARD, "Words and n-grams that SS3 stores."),
+    "streamd_vocabulary_bound": Row("gauge", SHARD, "How many it may store."),
+    "streamd_vocabulary_pairs": Row("gauge", SHARD, "Terms by category that it stores."),
+    "streamd_vocabulary_bytes": Row("gauge", SHARD, "Memory of its counts."),
+    "streamd_vocabulary_error": Row("gauge", SHARD, "No count is lower than the truth by more; 0: exact."),
+    "streamd_vocabulary_evicted": Row("counter", SHARD, "Terms that had to give way to others."),
     "streamd_subjects": Row("gauge", SHARD, "Subjects of whom posts are kept."),
     "streamd_posts": Row("counter", SHARD, "Posts of subjects taken in."),
     "streamd_alerts": Row("counter", SHARD, "Alerts about subjects."),
@@ -264,6 +271,9 @@ def _shard(families: _Families, labels: tuple[str, ...], shard: ShardView) -> No
     families.histogram("streamd_label_delay_seconds", labels, delay.bounds, delay.counts, delay.sum)
     if shard.groups is not None:
         families.add(group_metrics.group_samples(labels, shard.groups))
+    if shard.vocabulary is not None:
+        kept = msgspec.structs.asdict(shard.vocabulary)
+        families.add((f"streamd_vocabulary_{name}", labels, value) for name, value in kept.items())
     if shard.alerts is not None:
         families.add(_alerts(labels, shard.alerts))
     if shard.snapshot is not None:

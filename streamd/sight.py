@@ -224,6 +224,7 @@ class Sight:
             quality=shown.quality,
             groups=shown.groups,
             alerts=shown.alerts,
+            vocabulary=shown.vocabulary,
             snapshot=snapshot,
             commands=dict(shard.commands),
             history=shard.history,

@@ -212,6 +212,18 @@ class AlertsView(Struct, frozen=True):
     forgotten: int
 
 
+class VocabularyView(Struct, frozen=True):
+    """What SS3 has stored. pairs: (term, category). evicted: terms that had to give way; from then on no count is
+    lower than the truth by more than `error`. bytes: of the counts in memory, the names of words not."""
+
+    terms: int
+    bound: int
+    pairs: int
+    evicted: int
+    error: float
+    bytes: int
+
+
 class EstimateView(Struct, frozen=True):
     """Quality from the labels asked for: accuracy, or with task regress the mean absolute error; null: not known.
 
@@ -269,6 +281,7 @@ class TaskView(Struct, frozen=True):
     matching: MatchingView | None = None
     shadows: ShadowsView | None = None
     alerts: AlertsView | None = None
+    vocabulary: VocabularyView | None = None
     querying: QueryingView | None = None
 
 
@@ -290,6 +303,7 @@ class ShardView(Struct, frozen=True):
     quality: QualityView = QualityView(0, {}, {}, 0)
     groups: GroupsView | None = None
     alerts: AlertsView | None = None
+    vocabulary: VocabularyView | None = None
     snapshot: SnapshotView | None = None
     commands: Mapping[str, int] = {}  # of the operator, carried out
     matching: MatchingView | None = None

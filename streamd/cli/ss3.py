@@ -21,7 +21,7 @@ from streamd.errors import StreamdError
 from streamd.learners import ss3_model_file as model_file
 from streamd.learners.ss3 import SS3Classifier
 from streamd.learners.ss3_evaluation import Tried, grid_search, surface
-from streamd.learners.ss3_explain import as_html
+from streamd.learners.ss3_explain import LEVELS, as_html, insight
 from streamd.learners.ss3_explain import explain as explained
 from streamd.learners.ss3_vocabulary import Entry, stop_words
 from streamd.learners.ss3_vocabulary import vocabulary as entries
@@ -147,12 +147,17 @@ def explain(
     text: Annotated[str, typer.Argument(help="The text to decide on.")],
     html: Annotated[Path | None, typer.Option(help="Write a page with the text in colour here.")] = None,
     native: Annotated[bool, typer.Option(help="Cut the text as streamd does, not as PySS3 does.")] = True,
+    snippets: Annotated[
+        str | None, typer.Option(help=f"Only the pieces that spoke for it: {', '.join(LEVELS)}.")
+    ] = None,
+    category: Annotated[str | None, typer.Option(help="Of --snippets. [default: the strongest]")] = None,
+    window: Annotated[int, typer.Option(min=0, help="Of --snippets word: words around a word.")] = 3,
 ) -> None:
     """Decide on a text and say why: document, paragraphs, sentences and terms, as JSON."""
     tree = explained(models.read(model, compatibility=None if native else "pyss3"), text)
     if html is not None:
         html.write_text(as_html(tree), encoding="utf-8")
-    print_json(tree)
+    print_json(tree if snippets is None else insight(tree, snippets, category, window))
 
 
 def read_texts(path: Path, text: str, label: str) -> tuple[list[str], list[str]]:

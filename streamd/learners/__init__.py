@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamd.snapshot import State
-from streamd.views import GroupsView
+from streamd.views import GroupsView, VocabularyView
 
 Features = Mapping[str, float | bool | str]
 Label = str | float | list[str] | dict[str, float]
@@ -90,6 +90,13 @@ class KeepsGroups(Protocol):
     """A learner that has something to show of each of its groups."""
 
     def groups_view(self) -> GroupsView: ...
+
+
+@runtime_checkable
+class KeepsVocabulary(Protocol):
+    """A learner of texts that has something to show of the terms it keeps."""
+
+    def vocabulary_view(self) -> VocabularyView: ...
 
 
 class Learner(Protocol):

@@ -50,6 +50,7 @@ from streamd.learners import Label, Why
 from streamd.learners.features import HEAVIEST, LONGEST
 from streamd.learners.ss3_text import Delimiters, Pyss3Tokeniser, Tokeniser
 from streamd.snapshot import State
+from streamd.views import VocabularyView
 
 CONFIDENCES = {"gv": kernel.GV, "norm_gv": kernel.NORM_GV, "norm_gv_xai": kernel.NORM_GV_XAI}
 SIGNIFICANCES = {"vanilla": kernel.VANILLA, "xai": kernel.XAI}
@@ -550,6 +551,9 @@ class SS3Classifier:
         return sum(getattr(self._store, name).nbytes for name in kept if name != "log")
 
     # --- to look at
+
+    def vocabulary_view(self) -> VocabularyView:
+        return VocabularyView(self.terms, self.max_terms, self.pairs, self.evicted, self.error, self.memory)
 
     def values(self, term: str, category: str) -> list[float]:
         """[fr, lv, sg, sn, gv, cv] of a word, or of an n-gram written with spaces; 0 where it is not known."""

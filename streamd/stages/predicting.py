@@ -28,7 +28,7 @@ from streamd import records as codec
 from streamd.commanded import Apply
 from streamd.errors import BadRecord, Refused, StateError
 from streamd.journal import Refusal
-from streamd.learners import Decides, KeepsGroups, Label, Learner, Predictions
+from streamd.learners import Decides, KeepsGroups, KeepsVocabulary, Label, Learner, Predictions
 from streamd.learners.drift import Adwin
 from streamd.ports import Output, Record
 from streamd.questions import Question
@@ -521,6 +521,7 @@ class Predicting:
             groups=self.learner.groups_view() if isinstance(self.learner, KeepsGroups) else None,
             shadows=self.shadows.view(),
             alerts=None if self._alerting is None else self._alerting.show(),
+            vocabulary=self.learner.vocabulary_view() if isinstance(self.learner, KeepsVocabulary) else None,
             querying=None if self.querying is None else self.querying.show(),
         )
 

@@ -22,6 +22,7 @@ from streamd.views import (
     ShadowView,
     ShardView,
     SnapshotView,
+    VocabularyView,
 )
 
 COUNTS = dict.fromkeys([*predicting.COUNTS, *matching.COUNTS])
@@ -119,6 +120,7 @@ SHARD = ShardView(
     quality=QualityView(12, {"accuracy": 0.75, "log_loss": 0.5}, {"accuracy": 0.8, "log_loss": 0.4}, 2),
     groups=GROUPS,
     alerts=AlertsView(5, 40, 3, 1, 2),
+    vocabulary=VocabularyView(900, 1000, 1800, 7, 2.5, 65536),
     snapshot=SnapshotView(40, 12_345, 1_700_000_100.0, 0.002, 0.05),
     commands={"rollback": 2},
     querying=QueryingView(

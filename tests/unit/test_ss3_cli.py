@@ -49,6 +49,8 @@ def test_train_vocabulary_and_explain_fit_together(texts: Path, tmp_path: Path) 
     assert tree["label"] == "lost"
     assert tree["cv"] == tree["decided"]
     assert "<mark" in page.read_text()
+    words = json.loads(run("explain", model, "well, my card is lost", "--snippets", "word", "--window", 1))
+    assert sum(cv for _, cv in words) == pytest.approx(max(tree["cv"]))
     assert json.loads(run("vocabulary", model, "--stop-words", "--json")) is not None
 
 

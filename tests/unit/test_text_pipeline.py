@@ -12,6 +12,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from test_predicting import SETTINGS, digest, reason, written
 
+from streamd import snapshot
 from streamd.learners.ss3 import SS3Classifier
 from streamd.ports import Record
 from streamd.stages import alerting
@@ -245,3 +246,64 @@ def test_other_categories_watched_start_the_subjects_anew_and_alerts_may_begin_l
     silent.take([*LEARNED, text("3", RISKY)])
     task.restore(silent.freeze()())
     assert task.learner.classes == ["lost", "rate"]
+
+
+# --- texts of every kind
+
+TEXTS = {
+    "empty": ("", None),
+    "only separators": (" .,;\n\n..!?", None),
+    "one long word": ("a" * 3000, None),
+    "control characters": ("stolen\x00\x07 card\u2028", None),
+    "mixed scripts": ("stolen карта 卡 بطاقة", None),
+    "right to left": ("\u202eبطاقة\u202c stolen", None),
+    "emoji": ("stolen 💳🏴\u200d☠️", None),
+    "null": (None, "`text`"),
+    "a number": (7, "`str"),
+    "a list": (["stolen"], "`str"),
+    "a lone surrogate": ("\ud800", "JSON"),
+}
+
+
+@pytest.mark.parametrize(("said", "refusal"), TEXTS.values(), ids=TEXTS.keys())
+def test_a_text_of_any_kind_has_its_result_and_changes_nothing_silently(said: object, refusal: str | None) -> None:
+    task = stage()
+    task.take(LEARNED)
+    before = snapshot.digest(task.learner.state())
+    record = Record("events", 0, 0, 1, b"k", json.dumps({"id": "x", "text": said}).encode())
+
+    taken = task.take([record])
+
+    assert snapshot.digest(task.learner.state()) == before
+    if refusal is None:
+        assert told(taken)[0]["id"] == "x"
+        assert len(told(taken)) == 1
+        assert taken.refused == {}
+    else:
+        assert refusal in reason(written(taken, "dead")[0])
+        assert told(taken) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [("never seen", "never seen"), (7, "7"), (True, "true"), (7.5, None), ({"a": 1.0}, None)]
+)
+def test_a_label_of_any_kind_is_a_category_or_refused(given: object, name: str | None) -> None:
+    task = stage()
+    task.take([*LEARNED, text("x", "a new word", None)])
+    taken = task.take([label("x", given)])
+    assert task.learner.classes == ["lost", "rate", *([name] if name else [])]
+    assert len(written(taken, "dead")) == (name is None)
+
+
+def test_a_bounded_vocabulary_says_how_wrong_it_may_be() -> None:
+    task = stage(max_terms=16)
+    task.take(LEARNED)
+    exact = task.show().vocabulary
+    task.take([text(f"w{i}", f"{'abcdefghij'[i % 10]}{'klmn'[i // 10]} card", "lost") for i in range(40)])
+    bounded = task.show().vocabulary
+    assert exact is not None
+    assert bounded is not None
+    assert (exact.terms, exact.evicted, exact.error) == (4, 0, 0.0)
+    assert bounded.terms <= bounded.bound == 16
+    assert bounded.evicted > 0
+    assert bounded.error > 0.0
