@@ -62,6 +62,8 @@ REGRET, SIZE, EXTRA = 0, 1, 2  # of an expert: R, C = sum |r|, and log weight or
 # Arrays are only read and written below `run`, never made: without counting references to them a small event costs
 # a third. `_nrt` is what numba's own linear algebra is compiled with.
 LEAN = {"cache": True, "error_model": "numpy", "_nrt": False}
+INNER = {**LEAN, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called from here only
+HOT = {**INNER, "forceinline": True}  # a call that passes ten arrays costs as much as a small oracle
 STEEPEST = 1e12  # a gradient's coordinate is held within this: nothing ever becomes NaN
 FARTHEST = 1e6  # an unclipped prediction is held within this, in units of the range
 LOST = 1e50  # an error of so many ranges is rounding, not data
@@ -118,7 +120,7 @@ def run(  # type: ignore[no-untyped-def]
     )
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _run(  # type: ignore[no-untyped-def]
     start,
     slot,
@@ -141,6 +143,7 @@ def _run(  # type: ignore[no-untyped-def]
     at,
     work,
 ):
+    n, dense = 0, -1  # entries of x, and the row they are of
     for i in range(ops.shape[0]):
         kind, r, known = ops[i, 0], ops[i, 1], ops[i, 7]
         if kind == BORN:
@@ -150,10 +153,15 @@ def _run(  # type: ignore[no-untyped-def]
             totals[0] += 1.0
             if modes[6] == 1:
                 _observe(slot, value, start[r], start[r + 1], moments)
+                dense = -1
             continue
         if kind != PREDICT and labels[i, 1] <= 0.0:
             continue
-        n = _dense(slot, value, start[r], start[r + 1], moments, modes, params[3], x, at)
+        if r != dense:
+            for k in range(n):
+                x[at[k]] = 0.0
+            n = _dense(slot, value, start[r], start[r + 1], moments, modes, params[3], x, at)
+            dense = r
         if kind == PREDICT:
             if known > 0:
                 _ask_all(x, at, n, awake, ops[i, 2], ops[i, 3], known, ops[i, 6], buffer, P, W, table, modes, work)
@@ -163,14 +171,12 @@ def _run(  # type: ignore[no-untyped-def]
                 _judge(awake, ops[i], buffer, labels[i], E, table, totals, taus, modes, params, work)
             if modes[0] != EXTERNAL:
                 _learn(x, at, n, awake, ops[i], labels[i], P, W, G, totals, taus, modes, params, work)
-        for k in range(n):
-            x[at[k]] = 0.0
 
 
 # --- features
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _observe(slot, value, first, last, moments):  # type: ignore[no-untyped-def]
     for j in range(first, last):
         s = slot[j]
@@ -181,7 +187,7 @@ def _observe(slot, value, first, last, moments):  # type: ignore[no-untyped-def]
             moments[1, s] += delta * (value[j] - moments[0, s])
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _dense(slot, value, first, last, moments, modes, limit, x, at):  # type: ignore[no-untyped-def]
     """Fill x, zeros before; returns how many of its columns are set, their numbers in `at`."""
     n, intercept = 0, modes[7]
@@ -212,7 +218,7 @@ def _dense(slot, value, first, last, moments, modes, limit, x, at):  # type: ign
 # --- oracles
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _times(P, s, x, at, n, d, out):  # type: ignore[no-untyped-def]
     """out[:d] = P[s] x; returns x P x."""
     for k in range(d):
@@ -228,7 +234,7 @@ def _times(P, s, x, at, n, d, out):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _margin(W, s, c, x, at, n):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(n):
@@ -236,7 +242,7 @@ def _margin(W, s, c, x, at, n):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _softmax(z, first, known):  # type: ignore[no-untyped-def]
     top = z[first]
     for c in range(first + 1, first + known):
@@ -249,7 +255,7 @@ def _softmax(z, first, known):  # type: ignore[no-untyped-def]
         z[c] /= total
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _sigmoid(z):  # type: ignore[no-untyped-def]
     if z >= 0.0:
         return 1.0 / (1.0 + math.exp(-z))
@@ -257,14 +263,14 @@ def _sigmoid(z):  # type: ignore[no-untyped-def]
     return e / (1.0 + e)
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _within(z, clip):  # type: ignore[no-untyped-def]
     if z != z:
         return 0.5
     return min(max(z, 0.0), 1.0) if clip == 1 else min(max(z, -FARTHEST), FARTHEST)
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _sort(z, first, n):  # type: ignore[no-untyped-def]
     for i in range(first + 1, first + n):
         v, j = z[i], i
@@ -274,7 +280,7 @@ def _sort(z, first, n):  # type: ignore[no-untyped-def]
         z[j] = v
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _vote(z, first, known):  # type: ignore[no-untyped-def]
     best = first
     for c in range(first + 1, first + known):
@@ -284,7 +290,7 @@ def _vote(z, first, known):  # type: ignore[no-untyped-def]
         z[c] = 1.0 if c == best else 0.0
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _classes(s, x, at, n, known, W, oracle, z, first):  # type: ignore[no-untyped-def]
     """Into z[first:first + known]: probabilities."""
     if oracle == SOFTMAX:
@@ -298,7 +304,7 @@ def _classes(s, x, at, n, known, W, oracle, z, first):  # type: ignore[no-untype
         z[first + 1] = _sigmoid(v)
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _ask(s, x, at, n, known, z, first, P, W, modes, work):  # type: ignore[no-untyped-def]
     """Into z[first:first + known]: what the oracle of slot s predicts."""
     oracle = modes[0]
@@ -317,23 +323,24 @@ def _ask(s, x, at, n, known, z, first, P, W, modes, work):  # type: ignore[no-un
             _vote(z, first, known)
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _ask_all(x, at, n, awake, here, living, known, offset, buffer, P, W, table, modes, work):  # type: ignore[no-untyped-def]
     """The z of all that are awake; with nobody awake play the mean over all groups, without any the middle."""
     if modes[0] == EXTERNAL:
         return
-    first = offset + known + HEAD
-    for i in range(living):
-        _ask(awake[here + i], x, at, n, known, buffer, first + i * known, P, W, modes, work)
-    if living > 0:
-        return
-    z = modes[12]  # in `work`, after what an oracle needs of it
-    for s in range(table.shape[0]):
-        if table[s, MASS] > 0.0:
-            _ask(s, x, at, n, known, work, z, P, W, modes, work)
+    awake_n, middle = living, modes[12]  # in `work`, after what an oracle needs of it
+    for i in range(awake_n if awake_n > 0 else table.shape[0]):
+        s = awake[here + i] if awake_n > 0 else i
+        if awake_n == 0 and table[s, MASS] <= 0.0:
+            continue
+        z, first = (buffer, offset + known + HEAD + i * known) if awake_n > 0 else (work, middle)
+        _ask(s, x, at, n, known, z, first, P, W, modes, work)
+        if awake_n == 0:
             living += 1
             for k in range(known):
-                buffer[offset + k] += work[z + k]
+                buffer[offset + k] += work[middle + k]
+    if awake_n > 0:
+        return
     for k in range(known):
         if living > 0:
             buffer[offset + k] /= living
@@ -341,7 +348,7 @@ def _ask_all(x, at, n, awake, here, living, known, offset, buffer, P, W, table, 
             buffer[offset + k] = 0.5 if modes[1] == SQUARED or modes[1] == PINBALL else 1.0 / known
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _learn(x, at, n, awake, op, label, P, W, G, totals, taus, modes, params, work):  # type: ignore[no-untyped-def]
     oracle, d, known = modes[0], modes[12], op[7]
     for i in range(op[2], op[2] + op[3]):
@@ -367,7 +374,7 @@ def _learn(x, at, n, awake, op, label, P, W, G, totals, taus, modes, params, wor
                 _descend(W, G, s, x, at, n, 1, work, params[1])
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _regress(P, W, s, x, at, n, d, y, lam, work, totals):  # type: ignore[no-untyped-def]
     """Recursive least squares: W += P x e / (1 + x P x), P -= P x (P x)' / (1 + x P x).
 
@@ -381,7 +388,10 @@ def _regress(P, W, s, x, at, n, d, y, lam, work, totals):  # type: ignore[no-unt
             W[s] = 0.0
             error = y
         _identity(P, s, lam)
-        spread = _times(P, s, x, at, n, d, work)
+        spread = 0.0
+        for k in range(d):
+            work[k] = x[k] / lam
+            spread += x[k] * work[k]
         totals[7] += 1.0
     step = error / (1.0 + spread)
     root = 1.0 / math.sqrt(1.0 + spread)
@@ -395,7 +405,7 @@ def _regress(P, W, s, x, at, n, d, y, lam, work, totals):  # type: ignore[no-unt
                 P[s, j, k] -= v * work[d + k]
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _descend(W, G, s, x, at, n, columns, slope, eta):  # type: ignore[no-untyped-def]
     for i in range(n):
         for c in range(columns):
@@ -416,21 +426,21 @@ def count(n, experts):  # type: ignore[no-untyped-def]
     return n + max(n - 1, 0) if experts == EVERYONE else n
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _group(e, n, experts):  # type: ignore[no-untyped-def]
     if experts == PAIRS:
         return e // n
     return e if e < n else e - n + 1
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _model(e, n, experts):  # type: ignore[no-untyped-def]
     if experts == PAIRS:
         return e % n
     return e if e < n else 0
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _column(e, n, model, experts):  # type: ignore[no-untyped-def]
     if experts == PAIRS:
         return model
@@ -449,7 +459,15 @@ def remainder(r, c):  # type: ignore[no-untyped-def]
     return -math.expm1(-(4.0 * r / (3.0 * (c + 1.0)) if r >= 1.0 else exponent(r, c)))
 
 
-@njit(**LEAN)
+@njit(**HOT)
+def _above(r, c, a, top, least):  # type: ignore[no-untyped-def]
+    """exp(a - top) remainder(r, c), one exponential where that will do. a: exponent(r, c), least: exp(-top)."""
+    if r <= -1.0:
+        return 0.0
+    return least * math.expm1(a) if r < 1.0 else math.exp(a - top) * remainder(r, c)
+
+
+@njit(**HOT)
 def _weights(awake, here, n, j, E, table, totals, modes, params, p, first, heads):  # type: ignore[no-untyped-def]
     """Into p[first + e heads]: what each expert weighs. Returns whether every weight was 0."""
     meta, experts = modes[2], modes[4]
@@ -466,21 +484,21 @@ def _weights(awake, here, n, j, E, table, totals, modes, params, p, first, heads
             a = E[s, c, j, EXTRA]
         p[first + e * heads] = a
         top = max(top, a)
-    floor = 0.0
-    if meta == ANH and params[2] > 0.0:  # w is exp(a) remainder / 2
-        floor = 2.0 * params[2] * (math.exp(-top) if top > -math.inf else 1.0)
+    least = math.exp(-top) if meta == ANH and top > -math.inf else 1.0
+    floor = 2.0 * params[2] * least if meta == ANH else 0.0  # w is exp(a) remainder / 2
     total = 0.0
     for e in range(number):
         s, m = awake[here + _group(e, n, experts)], awake[here + _model(e, n, experts)]
         c = _column(e, n, m, experts)
         prior = table[s, MASS] * (table[m, MASS] if experts == PAIRS else 1.0)
-        w = 1.0
+        w, a = 1.0, p[first + e * heads]
         if top > -math.inf:
-            w = math.exp(p[first + e * heads] - top)
-            if meta == ANH and w > 0.0:
-                w *= remainder(E[s, c, j, REGRET], E[s, c, j, SIZE])
-            elif meta == MLPOLY and w > 0.0:
+            if meta == ANH:
+                w = _above(E[s, c, j, REGRET], E[s, c, j, SIZE], a, top, least)
+            elif meta == MLPOLY and a > -math.inf:
                 w = E[s, c, j, REGRET] / (E[s, c, j, EXTRA] + totals[2])
+            else:
+                w = math.exp(a - top)
             w += floor
         p[first + e * heads] = prior * w
         total += prior * w
@@ -489,7 +507,7 @@ def _weights(awake, here, n, j, E, table, totals, modes, params, p, first, heads
     return top == -math.inf
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _uniform(seed, number):  # type: ignore[no-untyped-def]
     """A number in [0, 1) of the seed and the event's number: splitmix64 (Steele, Lea, Flood 2014), twice."""
     h = np.uint64(seed)
@@ -504,7 +522,7 @@ def _uniform(seed, number):  # type: ignore[no-untyped-def]
 # --- predictions
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _predict(awake, here, n, known, offset, buffer, E, table, totals, modes, params):  # type: ignore[no-untyped-def]
     if n == 0:
         buffer[offset + known], buffer[offset + known + 1] = 1.0, 1.0
@@ -530,7 +548,7 @@ def _predict(awake, here, n, known, offset, buffer, E, table, totals, modes, par
         _sort(buffer, offset, known)
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _average(n, known, heads, experts, buffer, offset, z, p):  # type: ignore[no-untyped-def]
     for e in range(count(n, experts)):
         first = z + _model(e, n, experts) * known
@@ -538,7 +556,7 @@ def _average(n, known, heads, experts, buffer, offset, z, p):  # type: ignore[no
             buffer[offset + k] += buffer[p + e * heads + (k if heads > 1 else 0)] * buffer[first + k]
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _draw(n, known, heads, u, experts, buffer, offset, z, p):  # type: ignore[no-untyped-def]
     number = count(n, experts)
     for k in range(known):
@@ -549,7 +567,7 @@ def _draw(n, known, heads, u, experts, buffer, offset, z, p):  # type: ignore[no
         buffer[offset + k] = buffer[z + _model(e, n, experts) * known + k]
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _substitute(n, experts, rate, buffer, z, p):  # type: ignore[no-untyped-def]
     """The Aggregating Algorithm's: 1/2 + (g(0) - g(1)) / 2, g(y) = -ln(sum p exp(-rate (z - y)^2)) / rate."""
     if n == 1:
@@ -562,7 +580,7 @@ def _substitute(n, experts, rate, buffer, z, p):  # type: ignore[no-untyped-def]
     return min(max(0.5 + 0.5 * (math.log(one) - math.log(zero)) / rate, 0.0), 1.0)
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _stake(table, s):  # type: ignore[no-untyped-def]
     return table[s, WEALTH] * table[s, MISSES] / (table[s, BETS] + 1.0)
 
@@ -570,7 +588,7 @@ def _stake(table, s):  # type: ignore[no-untyped-def]
 # --- labels
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _loss(z, first, known, j, y, taus, loss, least):  # type: ignore[no-untyped-def]
     """Of weight j, within [0, 1] for predictions and labels within the range."""
     if loss == SQUARED:
@@ -590,7 +608,7 @@ def _loss(z, first, known, j, y, taus, loss, least):  # type: ignore[no-untyped-
     return 0.5 * total
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _total(z, first, known, heads, y, taus, loss, least):  # type: ignore[no-untyped-def]
     """The loss over all weights: with quantiles their mean."""
     total = 0.0
@@ -599,7 +617,7 @@ def _total(z, first, known, heads, y, taus, loss, least):  # type: ignore[no-unt
     return total / heads
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _slope(buffer, first, offset, known, j, y, taus, loss):  # type: ignore[no-untyped-def]
     """The loss's derivative at what was played, times the distance to z; within [-1, 1]."""
     if loss == SQUARED:
@@ -614,7 +632,7 @@ def _slope(buffer, first, offset, known, j, y, taus, loss):  # type: ignore[no-u
     return 0.5 * total
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _judge(awake, op, buffer, label, E, table, totals, taus, modes, params, work):  # type: ignore[no-untyped-def]
     """Move R, C and the weights by the prediction as it was made; a correction takes the old label's part back."""
     kind, n, offset, known = op[0], op[5], op[6], op[8]
@@ -623,14 +641,14 @@ def _judge(awake, op, buffer, label, E, table, totals, taus, modes, params, work
             totals[8] += 1.0
             totals[9] += _total(buffer, offset, known, E.shape[2], label[0], taus, modes[1], params[6])
         return
-    if kind == CORRECT:
-        _turn(awake, op, buffer, label[2], label[1], -1.0, E, table, totals, taus, modes, params, work)
-    _turn(awake, op, buffer, label[0], label[1], 1.0, E, table, totals, taus, modes, params, work)
+    for turn in range(0 if kind == CORRECT else 1, 2):
+        sign, y = (1.0, label[0]) if turn == 1 else (-1.0, label[2])
+        _turn(awake, op, buffer, y, label[1], sign, E, table, totals, taus, modes, params, work)
     if kind == LEARN:
         totals[1] += 1.0
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _turn(awake, op, buffer, y, weight, sign, E, table, totals, taus, modes, params, work):  # type: ignore[no-untyped-def]
     """Count a label in (sign 1) or out (-1)."""
     here, n, offset, known, heads = op[4], op[5], op[6], op[8], E.shape[2]
@@ -644,7 +662,7 @@ def _turn(awake, op, buffer, y, weight, sign, E, table, totals, taus, modes, par
         _cover(awake, here, n, offset, known, y, sign, op[0], buffer, table, modes[1], params[5])
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _settle(awake, op, j, y, sign, buffer, E, table, totals, taus, modes, params, losses):  # type: ignore[no-untyped-def]
     meta, accounting, experts, rate = modes[2], modes[3], modes[4], params[4]
     kind, here, n, offset, known, heads = op[0], op[4], op[5], op[6], op[8], E.shape[2]
@@ -690,7 +708,7 @@ def _settle(awake, op, j, y, sign, buffer, E, table, totals, taus, modes, params
             E[s, c, j, EXTRA] += sign * (-rate * losses[j * n + i] - mix)
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _score(awake, op, y, weight, sign, buffer, heads, table, taus, modes, params, work):  # type: ignore[no-untyped-def]
     """What the operator sees: losses weighted, disagreement, on each group of the event."""
     kind, here, n, offset, known, experts = op[0], op[4], op[5], op[6], op[8], modes[4]
@@ -738,7 +756,7 @@ def _score(awake, op, y, weight, sign, buffer, heads, table, taus, modes, params
         table[s, HARM2] += sign * (weight * (loss - single)) ** 2
 
 
-@njit(**LEAN)
+@njit(**HOT)
 def _cover(awake, here, n, offset, known, y, sign, kind, buffer, table, loss, alpha):  # type: ignore[no-untyped-def]
     """Krichevsky-Trofimov betting on the miss, a bettor per group: see `streamd.learners.groupwise.intervals`."""
     if loss == SQUARED:
@@ -765,7 +783,7 @@ def _cover(awake, here, n, offset, known, y, sign, kind, buffer, table, loss, al
 # --- groups
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _born(s, mass, P, W, G, E, table, totals, modes, params):  # type: ignore[no-untyped-def]
     """Slot s begins afresh. What its last holder added to the bound's budget stays spent."""
     if modes[2] == ANH and table[s, MASS] > 0.0:
@@ -781,14 +799,14 @@ def _born(s, mass, P, W, G, E, table, totals, modes, params):  # type: ignore[no
     G[s] = 0.0
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _identity(P, s, lam):  # type: ignore[no-untyped-def]
     P[s] = 0.0
     for k in range(P.shape[1]):
         P[s, k, k] = 1.0 / lam
 
 
-@njit(**LEAN)
+@njit(**INNER)
 def _budget(s, E, table, modes):  # type: ignore[no-untyped-def]
     """3/2 q (1 + ln(1 + C)) over the experts that slot s takes part in, where C > 0."""
     total = 0.0
