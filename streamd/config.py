@@ -158,6 +158,10 @@ class SnapshotKeys(Keys, frozen=True):
         Duration,
         Meta(description="the journal below the oldest kept snapshot stays this long, for replay and audit"),
     ] = Duration(7 * 86400)
+    budget: Annotated[
+        Size,
+        Meta(description="what one shard's snapshots may take in the store, the one being written too; 0B: any"),
+    ] = Size(0)
     key_file: Annotated[
         str, Meta(description="a file with the key that signs the pickled parts (river models); default: unsigned")
     ] = ""

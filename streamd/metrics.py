@@ -98,8 +98,12 @@ TABLE: Mapping[str, Row] = {
     ),
     "streamd_shadow_judged_labels": Row("gauge", SHADOW, "Labels that judged a prediction of the shadow."),
     "streamd_shadow_refused": Row("counter", SHADOW, "Events and labels the shadow could not take."),
+    "streamd_snapshots_over_budget": Row(
+        "counter", PIPELINE, "Of those, the ones that would have exceeded `snapshot.budget`."
+    ),
     "streamd_snapshot_sequence": Row("gauge", SHARD, "The committed epoch the newest snapshot was made of."),
     "streamd_snapshot_bytes": Row("gauge", SHARD, "Its size."),
+    "streamd_snapshot_kept_bytes": Row("gauge", SHARD, "All snapshots of the shard that the store keeps."),
     "streamd_snapshot_timestamp_seconds": Row("gauge", SHARD, "When it was written."),
     "streamd_snapshot_pause_seconds": Row("gauge", SHARD, "How long the engine stood still for its copy."),
     "streamd_snapshot_write_seconds": Row("gauge", SHARD, "How long its writing took in the background."),
@@ -227,6 +231,7 @@ def _engine(families: _Families, engine: EngineView) -> None:
             ("streamd_progress_timestamp_seconds", name, engine.last_progress),
             ("streamd_voids", name, engine.voids),
             ("streamd_snapshot_failures", name, engine.unwritten),
+            ("streamd_snapshots_over_budget", name, engine.over_budget),
             ("streamd_offset_gaps", name, engine.gaps),
             ("streamd_missed_records", name, engine.missed),
             ("streamd_lost_epochs", name, engine.lost_epochs),
@@ -324,6 +329,7 @@ def _alerts(labels: tuple[str, ...], alerts: AlertsView) -> Iterator[Sample]:
 def _snapshot(labels: tuple[str, ...], snapshot: SnapshotView) -> Iterator[Sample]:
     yield "streamd_snapshot_sequence", labels, snapshot.sequence
     yield "streamd_snapshot_bytes", labels, snapshot.bytes
+    yield "streamd_snapshot_kept_bytes", labels, snapshot.kept
     yield "streamd_snapshot_timestamp_seconds", labels, snapshot.written
     yield "streamd_snapshot_pause_seconds", labels, snapshot.pause
     yield "streamd_snapshot_write_seconds", labels, snapshot.seconds

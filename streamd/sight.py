@@ -142,7 +142,8 @@ class Sight:
     def written(self, written: Written) -> None:
         if written.view is None:
             self._say(logging.WARNING, "snapshot not written", partition=written.partition, reason=written.reason)
-            self._change(unwritten=self.view.unwritten + 1)
+            over = self.view.over_budget + written.over
+            self._change(unwritten=self.view.unwritten + 1, over_budget=over)
             return
         self._snapshots[written.partition] = (written.view, written.digest)
         self._say(

@@ -7,7 +7,7 @@ share of the time whatever the state's size, and recovery stays in proportion to
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -24,6 +24,8 @@ from streamd.views import SnapshotView
 class Policy(Struct, frozen=True):
     """keep: how many; work: see above; interval: seconds, never more often; journal: seconds it is kept.
 
+    budget: bytes that all snapshots of one shard may take in the store; 0: any. The oldest go first, the newest
+        never before another is there; one that does not fit beside it is not written.
     hourly, daily: besides, the newest of each of so many hours and days (of UTC) that have one, to go back to.
     """
 
@@ -33,6 +35,7 @@ class Policy(Struct, frozen=True):
     journal: float
     hourly: int = 0
     daily: int = 0
+    budget: int = 0
 
 
 class Job(Struct, frozen=True):
@@ -46,7 +49,8 @@ class Job(Struct, frozen=True):
 
 
 class Written(Struct, frozen=True):
-    """The outcome of a job. view is None when the store was away or lost it, and `reason` says why."""
+    """The outcome of a job. view is None when the store was away or lost it, or when it was `over` the budget;
+    `reason` says why."""
 
     partition: int
     name: str
@@ -55,6 +59,7 @@ class Written(Struct, frozen=True):
     oldest_journal_offset: int  # of the snapshots kept
     cost: float  # seconds, copy and writing
     reason: str
+    over: bool = False
 
 
 class _Account(Struct):
@@ -131,29 +136,53 @@ class SnapshotWriter:
 
     def _write(self, job: Job) -> Written:
         began = time.monotonic()
-        view, digest, oldest, reason = None, "", 0, ""
+        name, view, digest, oldest, reason, over = job.identity.name, None, "", 0, "", False
         try:
-            manifest, size = put(self._store, job)
-            oldest = self._forget(job.identity.name, job.state.sequence)
-            digest = manifest.digest
-            view = SnapshotView(manifest.sequence, size, time.time(), job.pause, time.monotonic() - began)
+            made = encode(job)
+            reason = self._make_room(name, job.state.sequence, made.size)
+            over = bool(reason)
+            if not over:
+                self._store.put(name, job.state.sequence, made.raw, made.chunks)
+                oldest, kept = self._forget(name, job.state.sequence)
+                digest, wrote = made.manifest.digest, time.monotonic() - began
+                view = SnapshotView(job.state.sequence, made.size, time.time(), job.pause, wrote, kept)
         except (Transient, StateError) as error:  # what a store loses costs recovery time, never the process
-            reason = str(error)
+            view, reason = None, str(error)
         cost = job.pause + time.monotonic() - began
-        return Written(job.partition, job.identity.name, view, digest, oldest, cost, reason)
+        return Written(job.partition, name, view, digest, oldest, cost, reason, over)
 
-    def _forget(self, name: str, own: int) -> int:
+    def _make_room(self, name: str, own: int, size: int) -> str:
+        """Delete the oldest snapshots until one more of this size stays within the budget. Why it cannot, although
+        nothing but the newest stayed; empty where it fits."""
+        budget = self.policy.budget
+        if not budget:
+            return ""
+        kept = [info for info in self._store.list(name) if info.sequence != own]
+        stays = kept[0].bytes if kept else 0
+        if size + stays > budget:
+            return f"{size} bytes, beside {stays} that stay until it is there, exceed snapshot.budget, {budget}"
+        taken = size + sum(info.bytes for info in kept)
+        while taken > budget and kept[-1].sequence < own:
+            oldest = kept.pop()
+            self._store.delete(name, oldest.sequence)
+            taken -= oldest.bytes
+        return ""
+
+    def _forget(self, name: str, own: int) -> tuple[int, int]:
         """Delete what the rule does not keep and is older than our own. Returns the journal offset of the oldest
-        of the last `keep`: what is kept beyond them is to go back to, and needs no journal."""
+        of the last `keep` (what is kept beyond them is to go back to, and needs no journal), and the bytes kept."""
         kept = list(self._store.list(name))
         wanted = retained(kept, self.policy)
+        size = 0
         for info in kept:
             if info.sequence < own and info.sequence not in wanted:
                 self._store.delete(name, info.sequence)
+            else:
+                size += info.bytes
         if not kept:
             raise StateError(f"snapshot {own} of {name}: lost by the store as soon as it was written")
         raw, _ = self._store.load(name, kept[: self.policy.keep][-1].sequence)
-        return snapshot.read_manifest(raw).journal_offset
+        return snapshot.read_manifest(raw).journal_offset, size
 
 
 def retained(kept: Sequence[SnapshotInfo], policy: Policy) -> set[int]:
@@ -167,8 +196,17 @@ def retained(kept: Sequence[SnapshotInfo], policy: Policy) -> set[int]:
     return wanted
 
 
-def put(store: Store, job: Job) -> tuple[Manifest, int]:
-    """Write one snapshot: (its manifest, its bytes)."""
+class Encoded(Struct, frozen=True):
+    """A snapshot ready to be written. size: bytes of everything."""
+
+    manifest: Manifest
+    raw: bytes
+    chunks: Iterator[bytes]
+    size: int
+
+
+def encode(job: Job) -> Encoded:
+    """Compress the state and describe it."""
     identity, state = job.identity, job.state
     content = state.thaw()
     entries, document, chunks = snapshot.encode(content)
@@ -188,5 +226,11 @@ def put(store: Store, job: Job) -> tuple[Manifest, int]:
         digest=snapshot.digest(content),
     )
     raw = snapshot.write_manifest(manifest)
-    store.put(identity.name, state.sequence, raw, chunks)
-    return manifest, len(raw) + document.bytes + sum(c.bytes for entry in entries.values() for c in entry.chunks)
+    size = len(raw) + document.bytes + sum(c.bytes for entry in entries.values() for c in entry.chunks)
+    return Encoded(manifest, raw, chunks, size)
+
+
+def put(store: Store, job: Job) -> None:
+    """Write one snapshot, now."""
+    made = encode(job)
+    store.put(job.identity.name, job.state.sequence, made.raw, made.chunks)

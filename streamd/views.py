@@ -20,6 +20,7 @@ class SnapshotView(Struct, frozen=True):
     written: float  # seconds since 1970
     pause: float  # seconds the engine stood still for the copy
     seconds: float  # seconds of writing in the background
+    kept: int = 0  # bytes of all the shard's snapshots in the store after it
 
 
 class DelayView(Struct, frozen=True):
@@ -342,6 +343,7 @@ class EngineView(Struct, frozen=True):
     last_progress: float  # seconds since 1970 when anything last moved, or nothing waited
     away: bool  # the log is: not reached yet, or lost
     unwritten: int  # snapshots the store did not take
+    over_budget: int = 0  # of those, the ones that would have exceeded the budget
     gaps: int = 0  # offset gaps passed at the operator's choice
     missed: int = 0  # records in them that were never read
     lost_epochs: int = 0  # whose learning the operator chose to go on without

@@ -108,7 +108,7 @@ def setup(config: Config, name: str, seat: Log) -> Setup:
         *shards(config, name, seat),
         live(config, name),
         Pacing(config.epoch.interval, config.epoch.max_records, config.worker.give_up),
-        Policy(keys.keep, keys.work, keys.interval, keys.journal, keys.hourly, keys.daily),
+        Policy(keys.keep, keys.work, keys.interval, keys.journal, keys.hourly, keys.daily, keys.budget),
         _backfill(config, name),
     )
 

@@ -167,12 +167,13 @@ def watch_commit(log: Any, reach: Reach) -> None:
     """Name the steps inside a commit."""
     _after(log, "_send", "commit: output handed over", reach)
     _after(log, "_send_entry", "commit: journal handed over", reach)
-    make = log._new_producer
+    make = log._make_producer
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        return WatchedProducer(make(*args, **kwargs), reach)
+    def watched(*args: Any, **kwargs: Any) -> None:
+        make(*args, **kwargs)
+        log._producer = WatchedProducer(log._producer, reach)
 
-    log._new_producer = watched
+    log._make_producer = watched
 
 
 class WatchedProducer:

@@ -53,10 +53,18 @@ class WatchedLog:
     def recover(self) -> None:
         self._log.recover()
 
-    def journal(self, partition: int, start: int, after: int, through: int | None) -> Iterator[JournalEntry]:
+    def journal(
+        self, partition: int, start: int, after: int | None, through: int | None
+    ) -> Iterator[JournalEntry]:
         for entry in self._log.journal(partition, start, after, through):
             self._reach("journal entry read")
             yield entry
+
+    def journal_end(self, partition: int) -> int:
+        return self._log.journal_end(partition)
+
+    def owner(self, partition: int) -> str | None:
+        return self._log.owner(partition)
 
     def trim_journal(self, partition: int, below: int, before: int) -> None:
         self._reach("journal trim, before")

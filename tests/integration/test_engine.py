@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from connectors import sqlite_topics
 from connectors.sqlite_file import SqliteFile
@@ -512,3 +513,35 @@ learner = { kind = "river", model = "river.tree.HoeffdingTreeClassifier" }
     assert len(predictions(config)) == 30
     client = wiring.client(config)
     assert client.ends("q-predictions") == [(0, 30)]
+
+
+def test_a_snapshot_over_its_budget_is_not_written_and_what_fits_drives_out_the_oldest(
+    tmp_path: Path, expected: Predictions
+) -> None:
+    config = settings(tmp_path)
+    fill(config, 0, 150)
+    view = run(config).shards[0].snapshot
+    assert view is not None
+    store = wiring.store(config)
+
+    def kept() -> list[int]:
+        return [info.sequence for info in store.list("streamd.p.0")]
+
+    def with_budget(size: int) -> Config:
+        return replace(config, snapshot=replace(config.snapshot, keep=50, budget=configuration.Size(size)))
+
+    before = kept()
+    fill(config, 150, 200)
+    refused = run(with_budget(view.bytes))
+    assert refused.over_budget > 0
+    assert refused.over_budget == refused.unwritten
+    assert kept() == before
+    fill(config, 200, 300)
+    fitting = run(with_budget(8 * view.bytes))
+    assert fitting.over_budget == 0
+    assert kept()[0] > before[0]
+    after = fitting.shards[0].snapshot
+    assert after is not None
+    assert after.kept == sum(info.bytes for info in store.list("streamd.p.0")) <= 8 * view.bytes
+    store.close()
+    assert predictions(config) == expected
