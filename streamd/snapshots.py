@@ -49,7 +49,7 @@ class Job(Struct, frozen=True):
 
 
 class Written(Struct, frozen=True):
-    """The outcome of a job. view is None when the store was away or lost it, or when it was `over` the budget;
+    """The outcome of a job. view is None when the store was away or lost it, or it was `over` the budget, and
     `reason` says why."""
 
     partition: int
@@ -143,7 +143,7 @@ class SnapshotWriter:
             over = bool(reason)
             if not over:
                 self._store.put(name, job.state.sequence, made.raw, made.chunks)
-                oldest, kept = self._forget(name, job.state.sequence)
+                kept, oldest = self._forget(name, job.state.sequence)
                 digest, wrote = made.manifest.digest, time.monotonic() - began
                 view = SnapshotView(job.state.sequence, made.size, time.time(), job.pause, wrote, kept)
         except (Transient, StateError) as error:  # what a store loses costs recovery time, never the process
@@ -169,8 +169,8 @@ class SnapshotWriter:
         return ""
 
     def _forget(self, name: str, own: int) -> tuple[int, int]:
-        """Delete what the rule does not keep and is older than our own. Returns the journal offset of the oldest
-        of the last `keep` (what is kept beyond them is to go back to, and needs no journal), and the bytes kept."""
+        """Delete what the rule does not keep and is older than our own. Returns the bytes kept, and the journal
+        offset of the oldest of the last `keep`: what is kept beyond them is to go back to, and needs no journal."""
         kept = list(self._store.list(name))
         wanted = retained(kept, self.policy)
         size = 0
@@ -182,7 +182,7 @@ class SnapshotWriter:
         if not kept:
             raise StateError(f"snapshot {own} of {name}: lost by the store as soon as it was written")
         raw, _ = self._store.load(name, kept[: self.policy.keep][-1].sequence)
-        return snapshot.read_manifest(raw).journal_offset, size
+        return size, snapshot.read_manifest(raw).journal_offset
 
 
 def retained(kept: Sequence[SnapshotInfo], policy: Policy) -> set[int]:

@@ -66,7 +66,7 @@ class Life:
 
     def stopped(self) -> bool:
         """Whether it has been stopped by SIGSTOP."""
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return self.ended() is None and _state(self.pid) == "T"
 
     def wait(self) -> int:
         until(lambda: self.ended() is not None, f"{self.worker} ends")
@@ -114,6 +114,10 @@ def begin(world: World, worker: str, plan: Plan | None = None) -> Life:
     """Start a worker. SIGTERM drains it."""
     status = world.folder / f"{worker}-{time.monotonic_ns()}.json"
     return Life(worker, fork(lambda: _live(world.config(worker), plan or Plan(), status)), status)
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _live(config: Config, plan: Plan, status: Path) -> None:

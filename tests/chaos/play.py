@@ -27,6 +27,7 @@ class Play:
         self.fed = 0
         self.steps: Counter[str] = Counter()  # seen
         self.requests: Counter[str] = Counter()  # kinds seen by the broker's proxy
+        self.awake: Life | None = None  # is woken whenever it is found stopped
         self.done: dict[str, Counter[str]] = {}  # kind of fault -> where -> how often
         done(lambda: make_topics(direct))
 
@@ -46,6 +47,8 @@ class Play:
         return begin(world or self.direct, worker, plan)
 
     def alive(self, life: Life) -> None:
+        if self.awake is not None and self.awake.stopped():
+            self.awake.signal(signal.SIGCONT)
         if (code := life.ended()) is not None:
             raise RuntimeError(f"{life.worker} ended with {code}")
 
@@ -79,6 +82,9 @@ class Play:
 
     def drain(self, life: Life) -> None:
         life.signal(signal.SIGTERM)
+        while self.awake is life and life.ended() is None:
+            self.alive(life)
+            time.sleep(0.05)
         if (code := life.wait()) != 0:
             raise RuntimeError(f"{life.worker} ended with {code} when drained")
 

@@ -63,6 +63,7 @@ def zombie_at_a_snapshot(play: Play) -> None:
 
 def _revive(play: Play, first: Life, second: Life) -> None:
     first.signal(signal.SIGCONT)
+    play.awake = first  # the step at which it stops by itself may be still to come
     play.feed()
     play.assigned(first, 1)
     play.feed()
@@ -70,6 +71,7 @@ def _revive(play: Play, first: Life, second: Life) -> None:
     play.drain(second)
     play.idle(first)
     play.drain(first)
+    play.awake = None
 
 
 def joins_and_leaves(play: Play) -> None:

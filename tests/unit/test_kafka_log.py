@@ -59,9 +59,8 @@ class Cluster:
     def started(self, *inputs: str, worker: str = "w0", **settings: Any) -> Log:
         """A log that has been given partition 0 and reads it."""
         log = self.log(*inputs, worker=worker, **settings)
-        until(lambda: opens(log))
         gained: set[int] = set()
-        until(lambda: gained.update(log.poll(1, 0.1).assigned) or 0 in gained)
+        until(lambda: joins(log, gained))
         log.seek(0, log.committed(0).positions)
         return log
 
@@ -71,13 +70,16 @@ class Cluster:
         self.client.close()
 
 
-def opens(log: Log) -> bool:
-    """As the engine does: a broker that has just started may have no coordinators yet."""
+def joins(log: Log, gained: set[int]) -> bool:
+    """Whether it has partition 0 now. As the engine does it: a broker that has just started may be slow."""
     try:
-        log.open()
+        gained.update(log.poll(1, 0.1).assigned)
     except Transient:
-        return False
-    return True
+        try:
+            log.recover()
+        except Transient:
+            return False
+    return 0 in gained
 
 
 @pytest.fixture(params=CLIENTS)
