@@ -170,7 +170,7 @@ class SnapshotWriter:
 
     def _forget(self, name: str, own: int) -> tuple[int, int]:
         """Delete what the rule does not keep and is older than our own. Returns the bytes kept, and the journal
-        offset of the oldest of the last `keep`: what is kept beyond them is to go back to, and needs no journal."""
+        offset of the oldest of the last `keep`: what is kept beyond them is to go back to, and needs none."""
         kept = list(self._store.list(name))
         wanted = retained(kept, self.policy)
         size = 0
