@@ -142,9 +142,9 @@ def _kind(name: str, word: str | None) -> _Kind:
     ends = r"""[(),;:?!="/.|<>\[\]#]"""
     if name == "numbers":
         numbers = "|".join(pattern.pattern for pattern, _ in _NUMBERS)
-        return _Kind(
-            _prepare_numbers, word if word is not None else rf"(?:[^\W\d]+|{numbers})+", ends, _normalise_numbers
-        )
+        # Most words are letters that no number can follow: they are found without trying the numbers.
+        own = rf"[^\W\d]++(?![\d$])|(?:[^\W\d]+|{numbers})+"
+        return _Kind(_prepare_numbers, word if word is not None else own, ends, _normalise_numbers)
     letters = f"(?:(?![{_IDEOGRAPHS}])[\\w{_marks()}])+"
     pattern = rf"[{_IDEOGRAPHS}]|{letters}(?:['’]{letters})*"
     return _Kind(
@@ -218,6 +218,8 @@ class Tokeniser:
 
 def closed(codes: list[int]) -> list[int]:
     """Marks only where a sentence or a paragraph has words, and always at the end of one that has."""
+    if min(codes, default=BREAK) >= BREAK:  # neither sentence nor paragraph ends within
+        return [*codes, SENTENCE, PARAGRAPH] if max(codes, default=BREAK) >= 0 else codes
     kept: list[int] = []
     words = sentences = False
     for code in codes:
