@@ -50,8 +50,13 @@ class Query(Keys, frozen=True):
     ] = 0.1
     deadline: Annotated[Duration, Meta(description="event time until a query expires")] = Duration(7200)
     discount: Annotated[
-        float, Meta(ge=0, le=100, description="how far a query pending nearby lowers the worth of the next")
-    ] = 1.0
+        float,
+        Meta(
+            ge=0,
+            le=100,
+            description="how far a query pending nearby lowers the next one's worth; `auto` heeds their number",
+        ),
+    ] = 0.0
     drift_delta: Annotated[float, Meta(gt=0, lt=1, description="confidence of the alarm on what was asked")] = (
         0.001
     )
@@ -66,6 +71,14 @@ class Query(Keys, frozen=True):
         dict[str, float],
         Meta(description="what a label of an annotator costs (1 if not named): the budget is money"),
     ] = field(default_factory=dict)
+    gold: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="share of the events that bring their label asked about too: it judges annotators",
+        ),
+    ] = 0.0
     needs: Annotated[
         tuple[str, ...], Meta(description="skills an annotator must have, for a pool that routes")
     ] = ()
@@ -125,6 +138,8 @@ def check(where: str, pipeline: "Asks") -> None:
         raise ConfigError(f"{where}.query.groups", "expected neither per_hour nor costs beside it")
     if query.annotators and pipeline.pool is not None:
         raise ConfigError(f"{where}.query.annotators", f"expected either this or {where}.pool, which finds them")
+    if query.gold and not (query.annotators or query.costs or query.answers > 1):
+        raise ConfigError(f"{where}.query.gold", "needs annotators, costs or answers: who is to be judged?")
     if query.answers > 1 and query.kind == "confirm":
         raise ConfigError(f"{where}.query.answers", 'expected 1 with kind = "confirm"')
     if any(not cost > 0 for cost in query.costs.values()):

@@ -61,6 +61,7 @@ def _asks(name: str, pipeline: Pipeline, query: Query) -> Asks:
         kind=query.kind,
         answers=query.answers,
         needs=query.needs,
+        gold=query.gold,
         kept=msgspec.json.encode(form, order="sorted").decode(),
     )
 

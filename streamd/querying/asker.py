@@ -16,6 +16,7 @@ What an answer means, by the state of its query (`Answer.kind`):
                 one of two classes, else a query for the label itself ("reask")
     expired     "late": learned, and the token that came back is debited again
     answered    "repeated" where nothing changes; "correct" where the consensus does: the learner un-learns `old`
+    gold        "gold": the annotator is judged by the truth; nothing is learned
     never asked "unasked": the label is a present; it costs nothing and is none of the strategy's business
 """
 
@@ -49,6 +50,7 @@ COUNTS = {
     "refuted": "proposed labels that were wrong",
     "unasked": "labels of events never asked for",
     "alarms": "drift alarms",
+    "gold": "questions asked whose answer is known, to judge annotators",
 }
 
 
@@ -163,6 +165,28 @@ class Asker:
             self._team.assign(query)
         return query
 
+    def decide_gold(self, event: str, share: float) -> Decision:
+        """Whether to ask about an event whose label is known: with probability `share`. Pure."""
+        drawn = self._keyed.of(event).uniform("gold") < share and not self.knows(event)
+        return Decision(False, REFUSED, 0.0, math.inf, share if drawn else 0.0, drawn)
+
+    def ask_gold(self, candidate: Candidate, truth: str | float) -> Query:
+        """A question to judge annotators by; it is paid for like any other."""
+        self._now = max(self._now, candidate.now)
+        self._number += 1
+        self.counts["gold"] += 1
+        price = self._team.price()
+        self.budget.debit(price)
+        own, drawn, branch, utility = False, True, REFUSED, 0.0
+        decided = (own, drawn, branch, utility, math.inf, 1.0)
+        deadline = self._now + self.wait
+        event, near, groups = candidate.event, list[int](), list(candidate.groups)
+        query = Query(event, self._number, self._now, deadline, *decided, [], near, groups, 0, price, truth=truth)
+        self.queries.add(query)
+        for _ in range(self.answers):
+            self._team.assign(query)
+        return query
+
     def issue(self, query: Query) -> str:
         """The id of one more record that asks for the same label; the first has the query's own."""
         self._number += 1
@@ -249,6 +273,8 @@ class Asker:
             self.counts["disagreed"] += 1
         query.said = query.said | {annotator: label}
         paid = self._team.answered(query, annotator, self._now) if before is None else 0.0
+        if query.truth is not None:
+            return self._judged_by_truth(query, label, annotator, query.truth)
         if query.status == PENDING:
             if len(query.said) < self.answers:
                 return Answer("waiting", query=query)
@@ -273,9 +299,19 @@ class Asker:
         query.label = label
         self.queries.close(query, ANSWERED)
         weight = self._judge(query, label, classes)
-        if self.annotators is not None:
+        if self.annotators is not None and isinstance(label, str):
             self.annotators.learn({name: str(said) for name, said in query.said.items()}, classes)
         return Answer(kind, label, min(weight * certainty * confidence, HEAVIEST), query=query)
+
+    def _judged_by_truth(self, query: Query, label: str | float, annotator: str, truth: str | float) -> Answer:
+        if self.annotators is not None and isinstance(label, str):
+            self.annotators.gold(annotator, label, str(truth))
+        if query.status == PENDING and len(query.said) >= self.answers:
+            for name in list(query.open):
+                self._team.release(query, name)
+            query.label = truth
+            self.queries.close(query, ANSWERED)
+        return Answer("gold", truth, query=query)
 
     def _corrected(self, query: Query, classes: Sequence[str], confidence: float) -> Answer:
         label, certainty = self._team.consensus(query, classes)
@@ -342,7 +378,8 @@ class Asker:
     def _give_up(self, query: Query) -> None:
         self.counts["expired"] += 1
         self.budget.refund(query.debited, query.payer)
-        self.strategy.closed()
+        if query.truth is None:
+            self.strategy.closed()
         for name in list(query.open):
             self._team.release(query, name)
         self.queries.close(query, EXPIRED)

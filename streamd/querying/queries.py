@@ -48,6 +48,7 @@ class Query(Struct, array_like=True):
     said: dict[str, str | float] = {}
     label: str | float | None = None
     via: dict[str, str] = {}  # annotator -> the record that was answered
+    truth: str | float | None = None  # of a gold question, known beforehand
 
     @property
     def id(self) -> str:

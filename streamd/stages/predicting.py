@@ -290,6 +290,8 @@ class Predicting:
         refusal = None
         if label is not None:
             refusal = self._learn(run, record, event, entry, row, label, decided, taken, weight)
+            if self.querying is not None and self.querying.asks.gold and isinstance(label, str | float):
+                run.propose(event, record, seen, self.now, label)
         elif self.querying is not None and not self.history:
             run.propose(event, record, seen, self.now)
         if label is None or refusal is not None:

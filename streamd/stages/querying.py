@@ -51,6 +51,7 @@ class Asks(Struct, frozen=True):
     kind: str = "label"
     answers: int = 1
     needs: tuple[str, ...] = ()
+    gold: float = 0.0
     kept: str = ""
 
 
@@ -99,13 +100,14 @@ class OutcomeRecord(Struct, frozen=True, omit_defaults=True):
 
 class Undecided(NamedTuple):
     """An event that was predicted. seen: the number of the prediction in its run; in a replay its memo, and
-    `decided` what the journal kept. now: event time when it came."""
+    `decided` what the journal kept. now: event time when it came. truth: its label, if it brought one."""
 
     event: codec.Event
     record: Record
     seen: int | bytes
     now: int
     decided: bytes = b""
+    truth: str | float | None = None
 
 
 class Own(NamedTuple):
@@ -152,6 +154,9 @@ class Querying:
         decided = Decided([], [], [])
         for one in candidates:
             self.advance(one.now)
+            if one.truth is not None:
+                self._gold(one, one.truth, decided)
+                continue
             if isinstance(one.seen, int):
                 p = rows[one.seen, : known[one.seen]].tolist()
                 memo = memos[one.seen]
@@ -185,6 +190,16 @@ class Querying:
         query = asker.apply(candidate, decision, proposed)
         self._measure.passed(x, near, decision.ask)
         if query is not None:
+            decided.outputs.extend(self._first(query, event, one.record))
+
+    def _gold(self, one: Undecided, truth: str | float, decided: Decided) -> None:
+        """An event that brought its label: perhaps asked about all the same, to judge who answers."""
+        asker, event = self.asker, one.event
+        decision = unpack(one.decided) if one.decided else asker.decide_gold(event.id, self.asks.gold)
+        if not one.decided:
+            decided.decisions.append(pack(decision) if decision.ask else b"")
+        if decision.ask:
+            query = asker.ask_gold(Candidate(event.id, 0.0, one.now, groups=event.groups), truth)
             decided.outputs.extend(self._first(query, event, one.record))
 
     # --- answers
@@ -223,7 +238,8 @@ class Querying:
             return
         for name in judged:
             said = query.said.get(name, query.label)  # who refuted a proposal has said nothing else
-            right = not skipped and not refused and (said == query.label or not isinstance(said, str))
+            truth = query.label if query.truth is None else query.truth
+            right = not skipped and not refused and (said == truth or not isinstance(said, str))
             told = OutcomeRecord(
                 query.via.get(name, query.id),
                 right,

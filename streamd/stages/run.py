@@ -65,7 +65,10 @@ class Run:
         self.predicted.append(Predicted(event, record, ts))
         return len(self.predicted) - 1
 
-    def propose(self, event: codec.Event, record: Record, seen: int | bytes, now: int) -> None:
-        """The event just predicted is a candidate for a query; in a replay if it was one."""
+    def propose(
+        self, event: codec.Event, record: Record, seen: int | bytes, now: int, truth: str | float | None = None
+    ) -> None:
+        """The event just predicted is a candidate for a query, or with its `truth` for a gold question; in a
+        replay if it was one."""
         if self.journalled is None or self._decided:
-            self.undecided.append(Undecided(event, record, seen, now, self._decided))
+            self.undecided.append(Undecided(event, record, seen, now, self._decided, truth))

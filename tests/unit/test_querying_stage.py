@@ -222,6 +222,26 @@ def test_regression_asks_by_leverage() -> None:
     assert shown.estimates.answers > 0
 
 
+def test_gold_questions_judge_annotators_and_teach_nothing() -> None:
+    task = stage(query={"budget": 0.0, "gold": 1.0, "annotators": ["ann", "bob"], "capacity": 50.0})
+    events = [event(f"{i}", label="yes" if i % 2 else "no", features={"x": float(i % 2)}) for i in range(40)]
+    taken = task.take(events)
+    queries = told(taken)
+    assert [query["kind"] for query in queries] == ["label"] * 40
+    assert {query["annotator"] for query in queries} == {"ann", "bob"}
+    before = task.learner.peek({"x": 1.0})[0].tolist()
+    said = {"ann": "no", "bob": "no"}  # ann has the even ones
+    answers = [label(q["event"], said[q["annotator"]], annotator=q["annotator"]) for q in queries]
+    taken = task.take(answers)
+    ann, bob = task.show().querying.annotators  # type: ignore[union-attr]
+    assert ann.accuracy > 0.9
+    assert bob.accuracy < ann.accuracy
+    assert task.learner.peek({"x": 1.0})[0].tolist() == before
+    assert {one["resource"] for one in told(taken, "outcomes") if not one["success"]} <= {"bob"}
+    assert counts(task)["gold"] == 40
+    assert task.show().querying.pending == 0  # type: ignore[union-attr]
+
+
 # --- laws
 
 NAMES = [f"e{i}" for i in range(8)]
@@ -250,7 +270,7 @@ QUERIES: list[dict[str, Any]] = [
     {"budget": 0.4, "rho": 0.3, "discount": 1.0},
     {"strategy": "self_labelling", "parameters": {"tau": 0.5, "ratio": 1.0}, "budget": 0.3},
     {"strategy": "calmid", "per_hour": 400.0, "answers": 2, "costs": {"ann": 1.5, "bob": 0.5}},
-    {"strategy": "dbalstream", "groups": "worst", "budget": 0.5, "annotators": ["ann", "bob"]},
+    {"strategy": "dbalstream", "groups": "worst", "budget": 0.5, "annotators": ["ann", "bob"], "gold": 0.5},
     {"strategy": "iwal", "utility": "expected_gain", "density": 0.5, "accounting": "count", "budget": 0.5},
 ]
 
