@@ -87,6 +87,8 @@ TABLE: Mapping[str, Row] = {
     ),
     "streamd_judged_labels": Row("counter", SHARD, "Labels that judged a prediction."),
     "streamd_drifts": Row("counter", SHARD, "Drifts detected."),
+    "streamd_shard_epoch_timestamp_seconds": Row("gauge", SHARD, "When its last epoch was committed; 0: not yet."),
+    "streamd_state_bytes": Row("gauge", SHARD, "Its state in memory, as of the newest snapshot."),
     "streamd_snapshot_failures": Row("counter", PIPELINE, "Snapshots that the store did not take."),
     "streamd_backfill_records": Row("gauge", SHARD, "Offsets of history left to learn from, of a backfill."),
     "streamd_live_model": Row("info", SHARD, "The model that is live, where there are shadows."),
@@ -144,6 +146,7 @@ COUNTS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 NOT_EXPORTED: Mapping[str, str] = {
     "EngineView.reasons": "sentences: /readyz",
     "ShardView.reason": "a sentence: /readyz",
+    "ShardView.positions": "next offsets: /v1/pipelines; the broker has the committed ones",
     "ShardView.digest": "changes with every snapshot: /v1/pipelines",
 }
 """What a view holds and no metric shows, and where it is to be found."""
@@ -263,6 +266,7 @@ def _shard(families: _Families, labels: tuple[str, ...], shard: ShardView) -> No
             ("streamd_classes", labels, shard.classes),
             ("streamd_judged_labels", labels, shard.quality.labels),
             ("streamd_drifts", labels, shard.quality.drifts),
+            ("streamd_shard_epoch_timestamp_seconds", labels, shard.last_epoch),
             ("streamd_backfill_records", labels, shard.history),
         ]
     )
@@ -330,6 +334,7 @@ def _snapshot(labels: tuple[str, ...], snapshot: SnapshotView) -> Iterator[Sampl
     yield "streamd_snapshot_sequence", labels, snapshot.sequence
     yield "streamd_snapshot_bytes", labels, snapshot.bytes
     yield "streamd_snapshot_kept_bytes", labels, snapshot.kept
+    yield "streamd_state_bytes", labels, snapshot.memory
     yield "streamd_snapshot_timestamp_seconds", labels, snapshot.written
     yield "streamd_snapshot_pause_seconds", labels, snapshot.pause
     yield "streamd_snapshot_write_seconds", labels, snapshot.seconds

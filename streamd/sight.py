@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from streamd import snapshot
 from streamd.errors import OffsetGap, Transient
 from streamd.ports import Lag, Output, ShardEpoch
 from streamd.restore import Restored
@@ -32,6 +33,7 @@ class Sight:
         self._phases: dict[int, tuple[Phase, str]] = {}  # partition -> phase, reason
         self._shards: dict[int, ShardView] = {}
         self._snapshots: dict[int, tuple[SnapshotView, str]] = {}
+        self._ended: dict[int, float] = {}  # partition -> when its last epoch was committed
         self._lag: tuple[LagView, ...] = ()
         self._away = "not connected yet"
         self._next = 0.0
@@ -94,8 +96,10 @@ class Sight:
     def restored(self, restored: Restored, seconds: float) -> None:
         partition = restored.shard.partition
         if restored.snapshot is not None:
+            found = restored.snapshot
+            written = restored.snapshot_written / 1000
             shown = SnapshotView(
-                restored.snapshot.sequence, restored.snapshot_bytes, restored.snapshot_written / 1000, 0.0, 0.0
+                found.sequence, restored.snapshot_bytes, written, 0.0, 0.0, memory=snapshot.memory(found)
             )
             self._snapshots[partition] = (shown, restored.snapshot.digest)
         self._say(
@@ -130,6 +134,7 @@ class Sight:
         """An epoch was committed. epoch: seconds from its first record to its commit; commit: seconds of that."""
         size = sum(len(output.value) for output in outputs) + sum(len(shard.entry) for shard in moved)
         view, now = self.view, time.time()
+        self._ended.update(dict.fromkeys((shard.partition for shard in moved), now))
         self._change(
             epochs=view.epochs + 1,
             epoch_seconds=view.epoch_seconds + epoch + commit,
@@ -228,6 +233,8 @@ class Sight:
             vocabulary=shown.vocabulary,
             snapshot=snapshot,
             commands=dict(shard.commands),
+            positions=dict(shard.positions),
+            last_epoch=self._ended.get(shard.partition, 0.0),
             history=shard.history,
             matching=shown.matching,
             shadows=shown.shadows,

@@ -6,6 +6,7 @@ BLAKE2b checksum; a flipped bit is a `StateError` that names the array.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -131,6 +132,11 @@ def read_manifest(raw: bytes) -> Manifest:
         return msgspec.json.decode(raw, type=Manifest)
     except msgspec.MsgspecError as error:
         raise StateError(f"damaged snapshot manifest: {error}") from None
+
+
+def memory(manifest: Manifest) -> int:
+    """Bytes of a state's arrays, uncompressed."""
+    return sum(np.dtype(entry.dtype).itemsize * math.prod(entry.shape) for entry in manifest.arrays.values())
 
 
 def write_manifest(manifest: Manifest) -> bytes:

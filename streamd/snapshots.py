@@ -145,7 +145,15 @@ class SnapshotWriter:
                 self._store.put(name, job.state.sequence, made.raw, made.chunks)
                 kept, oldest = self._forget(name, job.state.sequence)
                 digest, wrote = made.manifest.digest, time.monotonic() - began
-                view = SnapshotView(job.state.sequence, made.size, time.time(), job.pause, wrote, kept)
+                view = SnapshotView(
+                    sequence=job.state.sequence,
+                    bytes=made.size,
+                    written=time.time(),
+                    pause=job.pause,
+                    seconds=wrote,
+                    kept=kept,
+                    memory=snapshot.memory(made.manifest),
+                )
         except (Transient, StateError) as error:  # what a store loses costs recovery time, never the process
             view, reason = None, str(error)
         cost = job.pause + time.monotonic() - began

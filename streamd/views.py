@@ -21,6 +21,7 @@ class SnapshotView(Struct, frozen=True):
     pause: float  # seconds the engine stood still for the copy
     seconds: float  # seconds of writing in the background
     kept: int = 0  # bytes of all the shard's snapshots in the store after it
+    memory: int = 0  # bytes of the state's arrays, as they are in memory
 
 
 class DelayView(Struct, frozen=True):
@@ -307,6 +308,8 @@ class ShardView(Struct, frozen=True):
     vocabulary: VocabularyView | None = None
     snapshot: SnapshotView | None = None
     commands: Mapping[str, int] = {}  # of the operator, carried out
+    positions: Mapping[str, int] = {}  # next offsets of its inputs
+    last_epoch: float = 0.0  # when its last epoch was committed here, seconds since 1970; 0 before that
     matching: MatchingView | None = None
     shadows: ShadowsView | None = None
     querying: QueryingView | None = None

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 from msgspec import Struct
+from rich.console import Console
 from rich.table import Table
 
 from streamd import snapshot, wiring
@@ -20,6 +21,7 @@ from streamd.http.app import Pipelines
 from streamd.ports import LogClient, Store
 from streamd.restore import shard_name
 from streamd.views import EngineView, GroupsView, MatchingView, QueryingView, ShadowsView, ShardView
+from streamd.waits import waits
 
 TIMEOUT = 3.0  # seconds
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is asked
@@ -34,7 +36,9 @@ class SnapshotStatus(Struct, frozen=True):
 
 
 class ShardStatus(Struct, frozen=True):
-    """waiting: records not yet processed, per input topic. positions: of the newest snapshot, when stopped."""
+    """waiting: records not yet processed, per input topic. positions: next offsets; when stopped, of the newest
+    snapshot. last_epoch: seconds since 1970, 0 if none here yet. memory: of its state. waits: what waits for what.
+    """
 
     partition: int
     phase: str
@@ -52,6 +56,9 @@ class ShardStatus(Struct, frozen=True):
     shadows: ShadowsView | None = None
     fading: Mapping[str, float] = {}  # the quality over the fading window
     querying: QueryingView | None = None
+    last_epoch: float = 0.0
+    memory: int = 0
+    waits: Sequence[str] = ()
 
 
 class PipelineStatus(Struct, frozen=True):
@@ -132,7 +139,7 @@ def _live(view: EngineView, shard: ShardView) -> ShardStatus:
         reason=shard.reason,
         sequence=shard.sequence,
         waiting={lag.topic: lag.records for lag in view.lag if lag.partition == shard.partition},
-        positions=None,
+        positions=shard.positions,
         events=shard.counts.get("arrivals" if view.task == "match" else "events", 0),
         labels=shard.quality.labels,
         pending=shard.pending,
@@ -142,6 +149,9 @@ def _live(view: EngineView, shard: ShardView) -> ShardStatus:
         matching=shard.matching,
         shadows=shard.shadows,
         fading=shard.quality.fading,
+        last_epoch=shard.last_epoch,
+        memory=0 if newest is None else newest.memory,
+        waits=tuple(waits(view, shard)),
         querying=shard.querying,
     )
 
@@ -210,6 +220,8 @@ def _print(found: Status) -> None:
         out.print(f"\n{pipeline.pipeline} is {'ready' if pipeline.ready else 'not ready'}{reasons}")
         out.print(_table(pipeline.shards))
         for shard in pipeline.shards:
+            _print_place(out, shard)
+        for shard in pipeline.shards:
             if shard.groups is not None:
                 out.print(groups_table(shard.partition, shard.groups))
         for shard in pipeline.shards:
@@ -222,6 +234,16 @@ def _print(found: Status) -> None:
                     out.print(annotators_table(shard.querying))
         if any(shard.shadows for shard in pipeline.shards):
             out.print(_shadows(pipeline.shards))
+
+
+def _print_place(out: Console, shard: ShardStatus) -> None:
+    """Where a shard is in its inputs, what it takes in memory, its last epoch's age, and what waits."""
+    places = [f"{topic} {offset:,}" for topic, offset in (shard.positions or {}).items()]
+    told = [f"next offsets {', '.join(places)}"] if places else []
+    told += [f"{shard.memory / 1024:,.0f} KB of state"] if shard.memory else []
+    told += [f"last epoch {time.time() - shard.last_epoch:,.0f} s ago"] if shard.last_epoch else []
+    for line in filter(None, ["; ".join(told), *shard.waits]):
+        out.print(f"  partition {shard.partition}: {line}")
 
 
 def _table(shards: Sequence[ShardStatus]) -> Table:

@@ -1,0 +1,198 @@
+"""The operator's commands, one after another, against a running daemon: embedded, and on Kafka with Redis."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamd import config as configuration
+from streamd import wiring
+from streamd.cli.topics import create
+from streamd.config import Config
+from streamd.ports import Output
+from tests.integration.test_team import ask, free_ports, until
+from tests.servers.fixtures import kafka_broker, valkey_url  # noqa: F401
+
+SETTINGS = """
+group = "{group}"
+{log}
+[http]
+port = {port}
+[snapshot]
+keep = 20
+interval = "20ms"
+work = 1
+[epoch]
+interval = "10ms"
+[pipeline.p]
+task = "classify"
+events = "{group}-events"
+learner = {{ kind = "river", model = "river.linear_model.LogisticRegression" }}
+"""
+KAFKA = """
+[log]
+kind = "kafka"
+brokers = ["{broker}"]
+session_timeout = "6s"
+[store]
+kind = "redis"
+url = "{redis}"
+"""
+EMBEDDED = """
+[log]
+path = "log.db"
+"""
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.redis])])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
+    group = f"operator-{os.getpid()}-{time.time_ns() % 10**9}"
+    log = EMBEDDED
+    if request.param == "kafka":
+        broker, redis = request.getfixturevalue("kafka_broker"), request.getfixturevalue("valkey_url")
+        log = KAFKA.format(broker=broker, redis=redis)
+    (tmp_path / "streamd.toml").write_text(SETTINGS.format(group=group, log=log, port=free_ports()))
+    loaded = configuration.load(tmp_path / "streamd.toml")
+    client = wiring.client(loaded)
+    create(loaded, client, partitions=1)
+    client.close()
+    return loaded
+
+
+class Operator:
+    """The command line and the daemon, in a folder."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config = config
+        self._folder = folder
+        self._file = folder / "streamd.toml"
+        self._sent = 0
+        self.daemon: subprocess.Popen[bytes] | None = None
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "streamd.cli", *arguments]
+        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def json(self, *arguments: str) -> Any:
+        code, told = self.run(*arguments, "--json")
+        assert code == 0, told
+        return json.loads(told)
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "streamd.cli", "run"]
+        self.daemon = subprocess.Popen(command, cwd=self._folder, stderr=(self._folder / "said").open("ab"))
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        assert self.daemon is not None
+        self.daemon.send_signal(number)
+        return self.daemon.wait(60)
+
+    def send(self, *features: dict[str, object]) -> None:
+        client = wiring.client(self.config)
+        values = [
+            {"id": str(self._sent + i), "features": x, "label": (self._sent + i) % 2 == 0}
+            for i, x in enumerate(features)
+        ]
+        self._sent += len(values)
+        now = int(time.time() * 1000)
+        topic = self.config.pipeline["p"].events
+        client.append(topic, [Output("", b"k", json.dumps(value).encode(), now) for value in values])
+        client.close()
+
+    def shard(self) -> dict[str, Any]:
+        found = ask(self.config.http.port, "/v1/pipelines/p/partitions/0")
+        return found or {}
+
+    def caught_up(self) -> None:
+        topic = self.config.pipeline["p"].events
+        until(lambda: self.shard().get("positions", {}).get(topic) == self._sent, "all is processed")
+
+    def edit(self, old: str, new: str) -> None:
+        text = self._file.read_text()
+        assert old in text
+        self._file.write_text(text.replace(old, new))
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in (self._folder / "said").read_text().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+
+@pytest.fixture
+def operator(settings: Config, tmp_path: Path) -> Iterator[Operator]:
+    found = Operator(settings, tmp_path)
+    yield found
+    if found.daemon is not None and found.daemon.poll() is None:
+        found.daemon.kill()
+        found.daemon.wait()
+
+
+def numbers(values: Sequence[float]) -> list[dict[str, object]]:
+    return [{"x": value} for value in values]
+
+
+def test_an_operators_day(operator: Operator) -> None:
+    topic = operator.config.pipeline["p"].events
+    operator.send(*numbers(range(10)))
+    operator.start()
+    operator.caught_up()
+    until(lambda: operator.shard().get("snapshot") is not None, "there is a snapshot")
+
+    # what is there
+    first = operator.json("snapshot", "list")[-1]["epoch"]
+    assert operator.json("snapshot", "show", "p")["inside"]["learner"]["kind"] == "RiverClassifier"
+    (shard,) = operator.json("status")["pipelines"][0]["shards"]
+    assert (shard["positions"], shard["memory"] > 0) == ({topic: 10}, True)
+    assert [fact["what"] for fact in operator.json("trace", "3")] == ["events", "predictions"]
+
+    # a reload: what can change does, the rest is named; a broken file changes nothing; SIGHUP is the same
+    operator.edit("[pipeline.p]\n", "[pipeline.p]\ntop = 1\n")
+    assert "a reload would change: pipeline.p.top" in operator.run("check", "--against-live")[1]
+    assert operator.run("reload") == (0, f"{operator.config.worker.name}: changed: pipeline.p.top\n")
+    assert operator.shard()["commands"]["reload"] == 1
+    operator.edit('keep = 20\ninterval = "20ms"', 'keep = 20\nnonsense = 1\ninterval = "20ms"')
+    code, told = operator.run("reload")
+    assert (code, "snapshot.nonsense: no such key; nothing was changed" in told) == (1, True)
+    operator.edit("nonsense = 1\n", "")
+    operator.edit("[epoch]", '[limits]\nrecord = "64KB"\n[epoch]')
+    assert operator.daemon is not None
+    operator.daemon.send_signal(signal.SIGHUP)
+    until(lambda: operator.shard()["commands"]["reload"] == 2, "SIGHUP reloads")
+
+    # back to a snapshot, and to an exported one
+    assert operator.run("snapshot", "export", "p", "p.snapshot")[0] == 0
+    (done,) = operator.json("snapshot", "rollback", "p", "-p", "0", "--epoch", str(first))["outcomes"]
+    assert done["done"]
+    assert operator.json("snapshot", "import", "p", "p.snapshot")["outcomes"][0]["done"]
+    assert operator.shard()["commands"] == {"reload": 2, "rollback": 1, "import": 1}
+    code, told = operator.run("snapshot", "import", "p", "p.snapshot", "-p", "7")
+    assert (code, "not with this worker" in told) == (1, True)
+
+    # a record that ends the process, again and again, until it is skipped
+    operator.send({"x": 1.0}, {"x": 2.0, "word": "poison"}, {"x": 3.0})
+    until(lambda: operator.daemon is not None and operator.daemon.poll() == 70, "the record ends the process")
+    assert f"`streamd skip {topic} 0 11`" in operator.said("stopped")[-1]["reason"]
+    assert operator.json("skip", topic, "0", "11")["at_rest"]
+    operator.start()
+    operator.caught_up()
+    assert operator.shard()["commands"] == {"reload": 2, "rollback": 1, "import": 1, "skip": 1}
+
+    # its dead letter, once more through the input: refused at the door now, for it is a type that does not fit
+    (kind,) = operator.json("dead-letters", "list")
+    assert (kind["reason"], kind["open"]) == ("skipped by the operator", 1)
+    assert operator.json("dead-letters", "drop", "--reason", "skipped")["letters"] == 1
+    operator.send({"x": "one"})
+    operator.caught_up()
+    assert operator.json("dead-letters", "retry", "--topic", topic)["letters"] == 1
+    operator._sent += 1
+    operator.caught_up()
+    assert operator.json("dead-letters", "retry", "--at", "0/1")["letters"] == 0
+    assert [one["tries"] for one in operator.json("dead-letters", "show")] == [1]
+    assert operator.end() == 0
