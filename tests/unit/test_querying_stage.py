@@ -283,7 +283,7 @@ QUERIES: list[dict[str, Any]] = [
     cuts=st.sets(st.integers(0, 60)),
     stop=st.integers(0, 60),
 )
-@limits(max_examples=25, deadline=None)
+@limits(max_examples=12, deadline=None)
 def test_nothing_depends_on_the_cut_and_a_replay_is_the_same(
     query: dict[str, Any], draws: list[tuple[int, int, int, int]], cuts: set[int], stop: int
 ) -> None:
