@@ -85,9 +85,20 @@ class Steps(Protocol):
     def execute(self) -> Predictions: ...
 
 
+class ShowingSteps(Steps, Protocol):
+    """Steps of a learner that shows losses, which labels asked for by chance would bias.
+
+    shown: the weight of the label's losses there, 1/P where it was asked for with probability P.
+    """
+
+    def learn(self, row: int, y: Label, seen: int | bytes, weight: float = 1.0, shown: float = 1.0) -> None: ...
+
+    def correct(self, row: int, old: Label, new: Label, seen: int | bytes, shown: float = 1.0) -> None: ...
+
+
 @runtime_checkable
 class KeepsGroups(Protocol):
-    """A learner that has something to show of each of its groups."""
+    """A learner that has something to show of each of its groups; its steps are `ShowingSteps`."""
 
     def groups_view(self) -> GroupsView: ...
 

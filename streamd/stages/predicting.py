@@ -40,7 +40,7 @@ from streamd.stages.asked import answer
 from streamd.stages.pending import PendingLabels, Remembered
 from streamd.stages.quality import LabelDelay, quality_of
 from streamd.stages.querying import TEACH, Decided, Querying
-from streamd.stages.run import Journalled, Run, Taken
+from streamd.stages.run import ONCE, Journalled, Run, Taken, Weights
 from streamd.stages.settings import Settings
 from streamd.stages.shadows import Model, Shadows, catch_up, judge
 from streamd.views import QualityView, TaskView
@@ -282,14 +282,14 @@ class Predicting:
         for shadow in run.shadows:
             shadow.row(row, given, event.groups)
             shadow.event(row, entry)
-        weight = 1.0
+        weights = ONCE
         if label is None and (early := self.pending.early.pop(event.id, None)) is not None:
             record = early.record
             parked = codec.decode_label(record.value)
-            label, weight = self._read_label(parked.label), parked.confidence
+            label, weights = self._read_label(parked.label), Weights(parked.confidence)
         refusal = None
         if label is not None:
-            refusal = self._learn(run, record, event, entry, row, label, decided, taken, weight)
+            refusal = self._learn(run, record, event, entry, row, label, decided, taken, weights)
             if self.querying is not None and self.querying.asks.gold and isinstance(label, str | float):
                 run.propose(event, record, seen, self.now, label)
         elif self.querying is not None and not self.history:
@@ -314,7 +314,7 @@ class Predicting:
         if entry is None or value is None:
             self.counts["expired_events"] += self.pending.give_up(label.id)
             return None
-        return self._answer(run, record, label.id, entry, value, decided, taken, label.confidence)
+        return self._answer(run, record, label.id, entry, value, decided, taken, Weights(label.confidence))
 
     def _asked_for(self, run: Run, label: codec.Label, value: Label | None, taken: Taken) -> bool:
         """Whether the query stage is concerned; then all events before were decided on."""
@@ -344,7 +344,8 @@ class Predicting:
         answer, judged = self.querying.answer(label, value, self.now, self.learner.classes)
         refusal = None
         if answer.kind in TEACH and answer.label is not None:
-            refusal = self._answer(run, record, label.id, entry, answer.label, decided, taken, answer.weight)
+            weights = Weights.asked(answer.weight, 1.0 if answer.query is None else answer.query.p_ask)
+            refusal = self._answer(run, record, label.id, entry, answer.label, decided, taken, weights)
         elif answer.kind == "closed":
             self.counts["expired_events"] += self.pending.give_up(label.id)
         elif answer.kind == "repeated" and value is not None:
@@ -364,7 +365,7 @@ class Predicting:
         label: Label,
         decided: Refusal | None,
         taken: Taken,
-        weight: float = 1.0,
+        weights: Weights = ONCE,
     ) -> Refusal | None:
         """A label for an event that is remembered: waiting, expired, or labelled before."""
         if entry.label == label:
@@ -375,7 +376,7 @@ class Predicting:
         row = run.steps.row(given, then.groups)
         for shadow in run.shadows:
             shadow.row(row, given, then.groups)
-        return self._learn(run, record, then, entry, row, label, decided, taken, weight)
+        return self._learn(run, record, then, entry, row, label, decided, taken, weights)
 
     def _learn(
         self,
@@ -387,15 +388,12 @@ class Predicting:
         label: Label,
         decided: Refusal | None,
         taken: Taken,
-        weight: float = 1.0,
+        weights: Weights = ONCE,
     ) -> Refusal | None:
         """Learn a label and close its event, or refuse the label as `record`'s."""
         if decided is None:
             try:
-                if entry.label is None:
-                    run.steps.learn(row, label, entry.memo, weight)
-                else:
-                    run.steps.correct(row, entry.label, label, entry.memo)
+                run.teach(row, entry, label, weights, isinstance(self.learner, KeepsGroups))
             except BadRecord as refusal:
                 decided = Refusal(False, refusal.reason)
         if decided is not None:
@@ -414,7 +412,7 @@ class Predicting:
             run.posts.append(post)
         beside = entry.beside
         for shadow in run.shadows:
-            beside = shadow.learn(row, beside, label, weight)
+            beside = shadow.learn(row, beside, label, weights.learned)
         self.pending.close(event.id, entry, label, beside)
         return None
 

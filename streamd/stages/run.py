@@ -1,12 +1,13 @@
 """A run of a predicting stage under construction: the learner's steps, and what becomes of their result."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from streamd import records as codec
 from streamd.errors import StateError
 from streamd.journal import Refusal
-from streamd.learners import Label, Steps
+from streamd.learners import Label, ShowingSteps, Steps
+from streamd.learners.features import HEAVIEST
 from streamd.ports import Output, Record
 from streamd.stages.alerting import Post
 from streamd.stages.answers import Predicted
@@ -33,6 +34,21 @@ class Journalled(NamedTuple):
     memos: Iterator[bytes]
     turns: Iterator[int]
     decisions: Iterator[bytes]
+
+
+class Weights(NamedTuple):
+    """Of a label. learned: for the learner; shown: of its losses in what a groupwise learner shows."""
+
+    learned: float = 1.0
+    shown: float = 1.0
+
+    @classmethod
+    def asked(cls, learned: float, p_ask: float) -> "Weights":
+        """Of a label that was asked for with probability p_ask."""
+        return cls(learned, min(1.0 / p_ask, HEAVIEST) if p_ask > 0.0 else 1.0)
+
+
+ONCE = Weights()
 
 
 class Run:
@@ -72,3 +88,16 @@ class Run:
         replay if it was one."""
         if self.journalled is None or self._decided:
             self.undecided.append(Undecided(event, record, seen, now, self._decided, truth))
+
+    def teach(self, row: int, entry: Remembered, label: Label, weights: Weights, showing: bool) -> None:
+        """Learn an event's label, or correct the one learned. showing: the learner shows losses. BadRecord."""
+        if showing:
+            steps = cast(ShowingSteps, self.steps)
+            if entry.label is None:
+                steps.learn(row, label, entry.memo, weights.learned, weights.shown)
+            else:
+                steps.correct(row, entry.label, label, entry.memo, weights.shown)
+        elif entry.label is None:
+            self.steps.learn(row, label, entry.memo, weights.learned)
+        else:
+            self.steps.correct(row, entry.label, label, entry.memo)

@@ -203,7 +203,7 @@ def test_a_label_for_a_retired_group_moves_only_those_that_are_left() -> None:
     assert labels == {"everyone": 1, "town=new": 0}
 
 
-def test_weights_of_labels_reach_the_displayed_losses_only() -> None:
+def test_labels_asked_for_by_chance_weigh_in_the_displayed_losses_only() -> None:
     once, weighted = (GroupwiseRegressor((0.0, 1.0), standardise=False) for _ in range(2))
     for learner, weight in ((once, 1.0), (weighted, 5.0)):
         for y in (0.2, 0.8):
@@ -211,7 +211,7 @@ def test_weights_of_labels_reach_the_displayed_losses_only() -> None:
             row = steps.row({"x": 1.0})
             steps.observe(row)
             steps.predict(row)
-            steps.learn(row, y, 0, weight if y == 0.8 else 1.0)
+            steps.learn(row, y, 0, 1.0, weight if y == 0.8 else 1.0)
             steps.execute()
 
     assert np.array_equal(once.state().arrays["E"], weighted.state().arrays["E"])

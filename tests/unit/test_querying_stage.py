@@ -15,6 +15,7 @@ from streamd import config as configuration
 from streamd import wiring_query
 from streamd.cli.status_querying import annotators_table, querying_lines
 from streamd.errors import ConfigError
+from streamd.learners.groupwise import GroupwiseClassifier
 from streamd.learners.linear import LinearClassifier, LinearRegressor
 from streamd.ports import Record
 from streamd.stages.pending import Bounds
@@ -413,3 +414,28 @@ def test_status_tells_the_loop_and_the_annotators() -> None:
     assert "3 pending" in text
     assert "of 1 answers: raw 0" in text
     assert annotators_table(shown).row_count == 2
+
+
+# --- groups
+
+
+def test_of_a_groupwise_learner_losses_weigh_by_the_chance_of_the_query_and_regrets_do_not() -> None:
+    """The same answers, asked for with probability 1 and by chance: R, C and labels count each label once."""
+    asked = wiring_query.build("t", pipeline(query={"strategy": "random", "budget": 0.3, "rho": 1.0}), "g", 0, 4)
+    settings = msgspec.structs.replace(SETTINGS, bounds=ROOMY)
+    task = Predicting(settings, lambda: GroupwiseClassifier(["x=*"]), 0, querying=asked)
+    chances = []
+    for i in range(200):
+        for query in told(task.take([event(f"e{i}", i, features={"x": float(i % 2)})])):
+            chances.append(query["p_ask"])
+            task.take([label(query["event"], "yes" if i % 4 else "no", query=query["id"])])
+
+    groups = task.show().groups
+    assert groups is not None
+    everyone = groups.groups[0]
+    assert min(chances) < 0.6
+    assert groups.judged == everyone.labels == len(chances) - 1  # no class was known at the first
+    weights = [1 / p for p in chances[1:]]
+    assert everyone.effective == pytest.approx(sum(weights) ** 2 / sum(w * w for w in weights))
+    assert everyone.R <= everyone.bound
+    assert everyone.C <= everyone.labels

@@ -80,20 +80,20 @@ class ChooserSteps:
         self._model.types.observe(present)
         self._model.observe(members)
 
-    def learn(self, row: int, y: Any, seen: int | bytes = b"", weight: float = 1.0) -> None:
-        """weight: of the displayed costs; 0 teaches nothing."""
-        if not 0.0 <= weight <= HEAVIEST:
+    def learn(self, row: int, y: Any, seen: int | bytes = b"", weight: float = 1.0, shown: float = 1.0) -> None:
+        """weight: 0 teaches nothing, any other label counts once; shown: of its costs in what is shown."""
+        if not (0.0 <= weight <= HEAVIEST and 0.0 < shown <= HEAVIEST):
             raise BadRecord(f"the label's weight is not within 0 and {HEAVIEST:g}")
         drawn, costs = self._seen(seen), self._model.costs(y, weight > 0.0)
         if weight > 0.0:
-            self._model.learn(self._rows[row][1], drawn, costs, weight, 1.0)
+            self._model.learn(self._rows[row][1], drawn, costs, shown, 1.0)
 
-    def correct(self, row: int, old: Any, new: Any, seen: int | bytes = b"") -> None:
+    def correct(self, row: int, old: Any, new: Any, seen: int | bytes = b"", shown: float = 1.0) -> None:
         """Costs are sums: the old label's are taken out of them, and out of R and C, exactly."""
         drawn = self._seen(seen)
         before, after = self._model.costs(old, False), self._model.costs(new, True)
-        self._model.learn(self._rows[row][1], drawn, before, 1.0, -1.0)
-        self._model.learn(self._rows[row][1], drawn, after, 1.0, 1.0)
+        self._model.learn(self._rows[row][1], drawn, before, shown, -1.0)
+        self._model.learn(self._rows[row][1], drawn, after, shown, 1.0)
 
     def execute(self) -> ChooserPredictions:
         return ChooserPredictions(self._drawn, self._model.classes)

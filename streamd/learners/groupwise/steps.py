@@ -128,27 +128,28 @@ class GroupwiseSteps:
             self._step(kernel.BORN, birth.slot, (), (), 0, 0, 0, (birth.mass, 0.0, 0.0), fresh=True)
         self._step(kernel.OBSERVE, row, self._awake_now(row), (), 0, 0, 0, (0.0, 0.0, 0.0))
 
-    def learn(self, row: int, y: Label, seen: int | bytes = b"", weight: float = 1.0) -> None:
+    def learn(self, row: int, y: Label, seen: int | bytes = b"", weight: float = 1.0, shown: float = 1.0) -> None:
         """The oracles of the groups the event is in now learn it; R and C move by the prediction as it was made.
 
-        weight: of the displayed losses; 0 teaches nothing; R, C, the bounds and the oracles count the label once.
+        weight: 0 teaches nothing; R, C, the bounds and the oracles count any other label once. shown: of its
+        losses in what is shown, 1/P of a label that was asked for with probability P.
         """
-        if not 0.0 <= weight <= HEAVIEST:
+        if not (0.0 <= weight <= HEAVIEST and 0.0 < shown <= HEAVIEST):
             raise BadRecord(f"the label's weight is not within 0 and {HEAVIEST:g}")
         seat = self._seat(seen)
         number = self._model.number(y, weight > 0.0)
         slots = self._awake_now(row)
-        self._teach(kernel.LEARN, row, slots, seat, (number, weight, 0.0))
+        self._teach(kernel.LEARN, row, slots, seat, (number, shown if weight > 0.0 else 0.0, 0.0))
 
-    def correct(self, row: int, old: Label, new: Label, seen: int | bytes = b"") -> None:
+    def correct(self, row: int, old: Label, new: Label, seen: int | bytes = b"", shown: float = 1.0) -> None:
         """R, C, weights and losses are moved to the new label, and so are ridge and VAW oracles (exactly, unless
         features are standardised: their scales have moved). The other oracles learn the new label on top; so does
-        every oracle if the learner forgot the prediction's groups."""
+        every oracle if the learner forgot the prediction's groups. shown: as when the old one was learned."""
         seat = self._seat(seen)
         before, after = self._model.number(old, False), self._model.number(new, True)
         slots = self._groups.held(seat.groups)
         here = [slot for slot in self._awake_now(row) if slot in slots]
-        self._teach(kernel.CORRECT, row, here, seat, (after, 1.0, before))
+        self._teach(kernel.CORRECT, row, here, seat, (after, shown, before))
 
     def execute(self) -> GroupwisePredictions:
         buffer = np.zeros(self._size)
