@@ -437,5 +437,5 @@ def test_of_a_groupwise_learner_losses_weigh_by_the_chance_of_the_query_and_regr
     assert groups.judged == everyone.labels == len(chances) - 1  # no class was known at the first
     weights = [1 / p for p in chances[1:]]
     assert everyone.effective == pytest.approx(sum(weights) ** 2 / sum(w * w for w in weights))
-    assert everyone.R <= everyone.bound
-    assert everyone.C <= everyone.labels
+    assert everyone.bound >= everyone.R
+    assert everyone.labels >= everyone.C
