@@ -228,10 +228,10 @@ class Early(Keys, frozen=True):
             " `delta` more in the last `window` posts; `threshold` the share for >= `theta`; `history` the same,"
             " after each of the last `window` posts; `global` for - against > median + `gamma` MAD of all subjects"
         ),
-    ] = "above"
+    ] = "slope"
     min_posts: Annotated[int, Meta(ge=1, description="no alert before so many posts")] = 1
     theta: Annotated[float, Meta(ge=0, le=1)] = 0.5
-    window: Annotated[int, Meta(ge=1, le=1000)] = 10
+    window: Annotated[int, Meta(ge=1, le=1000)] = 5
     delta: Annotated[float, Meta(gt=-1e9, lt=1e9)] = 0.0
     gamma: Annotated[float, Meta(gt=-1e9, lt=1e9)] = 2.0
     max_subjects: Annotated[int, Meta(gt=0, description="beyond, the one silent for longest is forgotten")] = (

@@ -20,6 +20,7 @@ from streamd.stages.early_evaluation import Comparison, Decision, Evaluation, co
 RISK = ("compromised_card", "lost_or_stolen_card", "cash_withdrawal_not_recognised")
 POLICIES = (
     Policy("above", min_posts=3),
+    Policy("slope"),
     Policy("slope", window=5),
     Policy("threshold", theta=0.2, min_posts=5),
     Policy("history", theta=0.15, window=5, min_posts=5),
@@ -27,6 +28,7 @@ POLICIES = (
 )
 
 Subjects = Sequence[tuple[bool, Sequence[str]]]
+Said = Sequence[Sequence[tuple[float, float]]]
 
 
 def messages() -> list[tuple[str, bool]]:
@@ -53,14 +55,19 @@ def trained(rows: list[tuple[str, bool]]) -> SS3Classifier:
     return model
 
 
-def decided(model: SS3Classifier, policy: Policy, written: Subjects) -> Comparison:
+def said(model: SS3Classifier, written: Subjects) -> Said:
+    """What each post says, (for, against)."""
+    watched = [model.classes.index("risk")]
+    found = iter(model._predict(post for _, posts in written for post in posts).confidences.tolist())
+    return [[for_and_against(next(found), watched) for _ in posts] for _, posts in written]
+
+
+def decided(written: Subjects, told: Said, policy: Policy) -> Comparison:
     """The subjects take turns: the first post of each, then the second, as a stream would bring them."""
-    watched, early = [model.classes.index("risk")], EarlyDecisions(policy)
-    told = {i: [for_and_against(said.tolist(), watched) for said in map(model.classify, posts)]
-            for i, (_, posts) in enumerate(written)}  # fmt: skip
+    early = EarlyDecisions(policy)
     alerted: dict[int, int] = {}
-    for turn in range(max(len(posts) for _, posts in written)):
-        for i, posts in told.items():
+    for turn in range(max(len(posts) for posts in told)):
+        for i, posts in enumerate(told):
             if turn < len(posts):
                 alert = early.add(f"subject {i}", *posts[turn], ts=turn)
                 if alert is not None:
@@ -89,8 +96,9 @@ def main() -> None:
     rows = messages()
     model = trained(rows[: len(rows) // 2])
     sets = [subjects(rows[len(rows) // 2 :], 400, seed) for seed in range(11, 11 + given.seeds)]
+    told = [said(model, written) for written in sets]
     for policy in POLICIES:
-        found = [decided(model, policy, written) for written in sets]
+        found = [decided(written, posts, policy) for written, posts in zip(sets, told, strict=True)]
         show(policy.kind, [one.decided for one in found])
     show("everyone", [one.everyone for one in found])
     show("nobody", [one.nobody for one in found])

@@ -29,7 +29,7 @@ task = "text"
 events = "{topic}"
 labels = "{topic}-labels"
 learner = {{ kind = "ss3" }}
-early = {{ watch = ["lost_or_stolen_card"], min_posts = 3 }}
+early = {{ watch = ["lost_or_stolen_card"], policy = "above", min_posts = 3 }}
 """
 INTENTS = ("lost_or_stolen_card", "exchange_rate", "change_pin")
 LATE = 5  # events between one and its label

@@ -8,7 +8,7 @@ from streamd.errors import BadRecord, ConfigError
 from streamd.snapshot import digest
 from streamd.stages.early import KINDS, EarlyDecisions, Policy, deviation
 from streamd.stages.early_evaluation import Decision, erde, evaluate, lc, penalty
-from tests.bench.early import decided, messages, subjects, trained
+from tests.bench.early import decided, messages, said, subjects, trained
 
 POSTS = st.lists(
     st.tuples(st.sampled_from("abc"), st.floats(0, 3), st.floats(0, 3), st.integers(0, 50)), max_size=40
@@ -142,7 +142,8 @@ def test_on_generated_subjects_early_decisions_beat_both_constants(policy: Polic
     rows = messages()
     half = len(rows) // 2
 
-    found = decided(trained(rows[:half]), policy, subjects(rows[half:], 400, seed=11))
+    written = subjects(rows[half:], 400, seed=11)
+    found = decided(written, said(trained(rows[:half]), written), policy)
 
     assert found.nobody.erde[50] == pytest.approx(0.130)
     assert found.everyone.erde[50] == pytest.approx(0.1131, abs=1e-4)
