@@ -54,9 +54,9 @@ class Shadow:
         """Labels that judged a prediction of it."""
         return self.quality.measures()[0]
 
-    def view(self, name: str) -> ShadowView:
+    def view(self, name: str, model: str) -> ShadowView:
         labels, total, fading = self.quality.measures()
-        return ShadowView(name, self.model.name, labels, self.refused, total, fading)
+        return ShadowView(name, model, labels, self.refused, total, fading)
 
     def state(self) -> State:
         learner = self.learner.state()
@@ -176,7 +176,13 @@ class Shadows:
     def view(self) -> ShadowsView | None:
         if not self.of:
             return None
-        return ShadowsView(self.live.name, tuple(shadow.view(name) for name, shadow in self.of.items()))
+        shadows = (shadow.view(name, self._shown(shadow.model)) for name, shadow in self.of.items())
+        return ShadowsView(self._shown(self.live), tuple(shadows))
+
+    def _shown(self, model: Model) -> str:
+        """Its name, or where another has the same, one that tells them apart."""
+        alone = sum(one.name == model.name for one in self._file) < 2
+        return model.name if alone else f"{model.name}+{model.key}"
 
     def state(self) -> State:
         return merge({name: shadow.state() for name, shadow in self.of.items()})

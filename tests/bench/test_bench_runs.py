@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.bench import epoch_cost, memory, recovery, throughput
+from tests.bench import epoch_cost, memory, recovery, replay, throughput
 
 
 def test_throughput_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,3 +31,8 @@ def test_recovery_runs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_memory_runs(capsys: pytest.CaptureFixture[str]) -> None:
     memory.main(["--events", "2000"])
     assert "resident at the end" in capsys.readouterr().out
+
+
+def test_replay_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    replay.main(["--events", "400", "--rounds", "1"])
+    assert "a shadow costs" in capsys.readouterr().out
