@@ -22,58 +22,22 @@ What an answer means, by the state of its query (`Answer.kind`):
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from streamd.querying.alarm import Alarm
-from streamd.querying.annotators import Annotators, Standing
+from streamd.querying.annotators import Annotators
+from streamd.querying.answer import COUNTS as COUNTS
+from streamd.querying.answer import Answer as Answer
+from streamd.querying.answer import Standings as Standings
 from streamd.querying.decision import REFUSED, Candidate, Decision, Strategy
 from streamd.querying.draws import Keyed
 from streamd.querying.equitable import Equitable
-from streamd.querying.estimates import Estimates, Quality
+from streamd.querying.estimates import Estimates
 from streamd.querying.queries import ANSWERED, EXPIRED, PENDING, Queries, Query
 from streamd.querying.self_labelling import SelfLabelling
 from streamd.querying.team import Team
 from streamd.snapshot import State, merge, split
 
 HEAVIEST = 1e6  # of a label's weight: what learners take
-
-COUNTS = {
-    "asked": "labels asked for",
-    "drawn": "of these, events of the random slice that the strategy had not asked for",
-    "answered": "queries answered in time",
-    "expired": "queries whose label did not come in time; their token came back",
-    "late": "answers after expiry: learned, and debited again",
-    "repeated": "answers that changed nothing",
-    "corrected": "answers that changed a consensus already learned",
-    "disagreed": "answers that contradicted another annotator's",
-    "skipped": "answers that gave no label",
-    "refuted": "proposed labels that were wrong",
-    "unasked": "labels of events never asked for",
-    "alarms": "drift alarms",
-    "gold": "questions asked whose answer is known, to judge annotators",
-}
-
-
-class Answer(NamedTuple):
-    """What a label came to. weight: for the learner. next: the annotator to ask now, "" for whoever there is."""
-
-    kind: str
-    label: str | float | None = None
-    weight: float = 1.0
-    old: str | float | None = None
-    next: str = ""
-    query: Query | None = None
-
-
-class Standings(NamedTuple):
-    """What there is to see."""
-
-    counts: dict[str, int]
-    pending: int
-    level: float
-    share: float
-    quality: Quality
-    annotators: list[Standing]
 
 
 class Asker:

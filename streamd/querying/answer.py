@@ -1,0 +1,45 @@
+"""What an answer came to, what is counted of the label loop, and what there is to see of it."""
+
+from typing import NamedTuple
+
+from streamd.querying.annotators import Standing
+from streamd.querying.estimates import Quality
+from streamd.querying.queries import Query
+
+COUNTS = {
+    "asked": "labels asked for",
+    "drawn": "of these, events of the random slice that the strategy had not asked for",
+    "answered": "queries answered in time",
+    "expired": "queries whose label did not come in time; their token came back",
+    "late": "answers after expiry: learned, and debited again",
+    "repeated": "answers that changed nothing",
+    "corrected": "answers that changed a consensus already learned",
+    "disagreed": "answers that contradicted another annotator's",
+    "skipped": "answers that gave no label",
+    "refuted": "proposed labels that were wrong",
+    "unasked": "labels of events never asked for",
+    "alarms": "drift alarms",
+    "gold": "questions asked whose answer is known, to judge annotators",
+}
+
+
+class Answer(NamedTuple):
+    """What a label came to. weight: for the learner. next: the annotator to ask now, "" for whoever there is."""
+
+    kind: str
+    label: str | float | None = None
+    weight: float = 1.0
+    old: str | float | None = None
+    next: str = ""
+    query: Query | None = None
+
+
+class Standings(NamedTuple):
+    """What there is to see."""
+
+    counts: dict[str, int]
+    pending: int
+    level: float
+    share: float
+    quality: Quality
+    annotators: list[Standing]
