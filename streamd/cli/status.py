@@ -15,12 +15,22 @@ from streamd.cli.options import ConfigFile, Json, console, existing, load, print
 from streamd.cli.status_groups import groups_table
 from streamd.cli.status_pools import pools_table
 from streamd.cli.status_querying import annotators_table, querying_lines
+from streamd.cli.status_text import text_lines
 from streamd.config import Config, secret
 from streamd.errors import StreamdError
 from streamd.http.app import Pipelines
 from streamd.ports import LogClient, Store
 from streamd.restore import shard_name
-from streamd.views import EngineView, GroupsView, MatchingView, QueryingView, ShadowsView, ShardView
+from streamd.views import (
+    AlertsView,
+    EngineView,
+    GroupsView,
+    MatchingView,
+    QueryingView,
+    ShadowsView,
+    ShardView,
+    VocabularyView,
+)
 from streamd.waits import waits
 
 TIMEOUT = 3.0  # seconds
@@ -52,6 +62,8 @@ class ShardStatus(Struct, frozen=True):
     quality: Mapping[str, float]
     snapshot: SnapshotStatus | None
     groups: GroupsView | None = None  # of a groupwise learner that runs
+    alerts: AlertsView | None = None
+    vocabulary: VocabularyView | None = None  # of SS3
     matching: MatchingView | None = None
     shadows: ShadowsView | None = None
     fading: Mapping[str, float] = {}  # the quality over the fading window
@@ -146,6 +158,8 @@ def _live(view: EngineView, shard: ShardView) -> ShardStatus:
         quality=shard.quality.total,
         snapshot=None if newest is None else SnapshotStatus(newest.sequence, newest.bytes, newest.written),
         groups=shard.groups,
+        alerts=shard.alerts,
+        vocabulary=shard.vocabulary,
         matching=shard.matching,
         shadows=shard.shadows,
         fading=shard.quality.fading,
@@ -221,6 +235,8 @@ def _print(found: Status) -> None:
         out.print(_table(pipeline.shards))
         for shard in pipeline.shards:
             _print_place(out, shard)
+            for line in text_lines(shard.partition, shard.vocabulary, shard.alerts):
+                out.print(line)
         for shard in pipeline.shards:
             if shard.groups is not None:
                 out.print(groups_table(shard.partition, shard.groups))

@@ -141,5 +141,6 @@ def test_the_command_line_asks_the_same_daemon(page: str, tmp_path: Path) -> Non
     refused = streamd("predict", "messages", '{"features": {}}')
     assert (refused.returncode, "text" in refused.stderr) == (1, True)
     assert "no pipeline other" in streamd("predict", "other", "x").stderr
+    assert "vocabulary: " in streamd("status").stdout
     nobody = streamd("predict", "messages", "x", "--url", f"127.0.0.1:{free_port()}")
     assert nobody.returncode == 75
