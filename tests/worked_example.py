@@ -184,7 +184,10 @@ def rewrite(text: str, made: str) -> str:
 def timeless(text: str) -> str:
     """Without what depends on the machine: rates, ages, sizes, epochs, the width of columns."""
     text = re.sub(r"records per second.*", "records per second", text)
-    text = re.sub(r"epoch [\d,]+, [\d,]+ KB, [\d,]+ s old", "snapshot", text)
+    text = re.sub(r"(?m)(epoch [\d,]+, [\d,]+ KB, [\d,]+ s old|none)$", "snapshot", text)
+    text = re.sub(r"worker \S+", "worker", text)
+    text = re.sub(r"(; [\d,]+ KB of state)?; last epoch [\d,.]+ \w+ ago", "; last epoch", text)
+    text = re.sub(r"epochs 1 to [\d,]+, [\d,]+ records", "epochs, records", text)
     text = re.sub(r"done in epoch [\d,]+", "done", text)
     text = re.sub(r"(?m)^(\s*\d+  (?:stopped|running)\s+)[\d,]+", r"\1N", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[ T][\d:.]+Z?", "moment", text)
