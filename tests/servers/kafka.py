@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,11 +69,49 @@ def start(directory: Path, port: int | None = None, settings: Mapping[str, str] 
     if not (directory / "data" / "meta.properties").exists():
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         _format(java, classpath, cluster, properties)
-    command = [java, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.Kafka"]
-    log = directory / "broker.log"
-    process = spawn([*command, str(properties)], log)
-    wait_until(lambda: listens("127.0.0.1", port), process, log, START)
+    broker = _spawn(java, jars, directory, port)
+    _await(broker, START)
+    return broker
+
+
+def _spawn(java: str, jars: Path, directory: Path, port: int) -> Broker:
+    command = [java, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", "kafka.Kafka"]
+    process = spawn([*command, str(directory / "server.properties")], directory / "broker.log")
     return Broker(f"127.0.0.1:{port}", directory, process)
+
+
+def _await(broker: Broker, timeout: float) -> None:
+    host, _, port = broker.address.partition(":")
+    wait_until(lambda: listens(host, int(port)), broker.process, broker.directory / "broker.log", timeout)
+
+
+def start_cluster(directory: Path, count: int, settings: Mapping[str, str]) -> list[Broker]:
+    """Start so many brokers that are one cluster, numbered from 1. Raises Unavailable, as `start`."""
+    java, jars = java_command(), fetch_jars()
+    ports = [(free_port(), free_port()) for _ in range(count)]
+    voters = ",".join(f"{i}@127.0.0.1:{controller}" for i, (_, controller) in enumerate(ports, 1))
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+
+    places = [directory / f"broker-{i}" for i in range(1, count + 1)]
+
+    def prepare(i: int) -> None:
+        place, (port, controller) = places[i], ports[i]
+        own = {
+            "node.id": str(i + 1),
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+            "controller.quorum.voters": voters,
+        }
+        place.mkdir(parents=True)
+        (place / "server.properties").write_text(_properties(place, port, {**settings, **own}))
+        _format(java, f"{jars}/*", cluster, place / "server.properties")
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(prepare, range(count)))
+    # From this thread: a child dies with the thread that started it.
+    started = [_spawn(java, jars, place, port) for place, (port, _) in zip(places, ports, strict=True)]
+    for broker in started:
+        _await(broker, count * START)
+    return started
 
 
 def java_command() -> str:

