@@ -21,12 +21,13 @@ from streamd.errors import Elsewhere, OffsetGap, Refused, StateError, StreamdErr
 from streamd.history import COMMAND, Begin
 from streamd.mailbox import Command, Mailbox, Outcome
 from streamd.poison import poisoned
-from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, TopicInfo, murmur2
+from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, murmur2
 from streamd.questions import AGAIN, Question, Questions
-from streamd.restore import Identity, Paused, Restored, changed, restore
+from streamd.recovery import Recovery, named
+from streamd.restore import Identity, Paused
 from streamd.shard import Shard
 from streamd.sight import Sight
-from streamd.snapshots import Job, Policy, SnapshotWriter, put
+from streamd.snapshots import Job, Policy, SnapshotWriter
 
 BATCH = (64, 4096)  # records handed to the shards at once, at least and at most: as many as fit into an epoch
 IDLE = 1.0  # seconds without a record after which a partition's event time passes by itself
@@ -67,14 +68,12 @@ class Engine:
         self._log = log
         self._store = store
         self._setup = make(log)
-        self._choices = choices
         self._writer = SnapshotWriter(store, self._setup.policy)
+        self._recovery = Recovery(sight, log, store, self._writer, choices)
         self._reloads: SimpleQueue[tuple[Callable[[Log], Setup], Future[None]]] = SimpleQueue()
         self._told: list[Future[None]] = []  # of reloads under way
         self._shards: dict[int, Shard] = {}
         self._waiting: list[int] = []  # assigned, to be restored
-        self._aside: dict[int, Shard] = {}  # revoked while clean; good if they come back unmoved
-        self._inputs: dict[int, Mapping[str, TopicInfo]] = {}  # partition -> the topics its state is of
         self._began = time.monotonic()  # the epoch
         self._taken = 0  # records in the epoch
         self._speed = math.inf  # records a second, of the last batch
@@ -138,7 +137,7 @@ class Engine:
         try:
             return self._log.poll(self._room(), self._patience())
         except OffsetGap as gap:
-            self._judge(gap)
+            self._recovery.judge(gap)
             partition = gap.partition
         if self._dirty():
             self._commit()
@@ -146,14 +145,6 @@ class Engine:
         self._set_aside(partition)
         self._await_restore(partition)
         return Polled()
-
-    def _judge(self, gap: OffsetGap) -> None:
-        """Raises StateError unless the operator chose to go on with what is kept."""
-        if self._choices.on_offset_gap == "stop":
-            raise StateError(
-                f"{gap}. Possible: bring the records back; or `streamd run --on-offset-gap nearest` goes on at "
-                f"{gap.nearest}. Nothing was changed"
-            ) from gap
 
     def _follow(self, polled: Polled) -> None:
         """The log has given or taken partitions. What a lost shard did since its commit was never sent."""
@@ -169,8 +160,8 @@ class Engine:
 
     def _set_aside(self, partition: int) -> None:
         shard = self._shards.pop(partition, None)
-        if shard is not None and not shard.dirty:
-            self._aside[partition] = shard
+        if shard is not None:
+            self._recovery.set_aside(shard)
 
     def _await_restore(self, partition: int) -> None:
         if partition not in self._waiting:
@@ -182,7 +173,7 @@ class Engine:
         if not self._waiting:
             return
         partition = self._waiting[0]
-        shard = self._bring_back(partition)
+        shard = self._recovery.bring_back(partition, self._setup.identity, self._setup.fresh)
         if isinstance(shard, Paused):
             self._log.pause(partition)
             self._waiting.pop(0)
@@ -191,7 +182,7 @@ class Engine:
             return
         if self._setup.backfill is not None and shard.sequence == 0 and not shard.positions:
             shard.prepare(COMMAND, self._setup.backfill(partition))()
-        self._seek(shard)
+        self._recovery.seek(shard)
         self._waiting.pop(0)
         self._shards[partition] = shard
         self._quiet[partition] = time.monotonic()
@@ -199,51 +190,6 @@ class Engine:
         self._mailbox.settle(partition, shard.sequence)
         if shard.dirty:
             self._commit()
-
-    def _seek(self, shard: Shard) -> None:
-        """Let the log deliver from the shard's positions on, past gaps if the operator chose so."""
-        wanted, gaps = dict(shard.positions), []
-        while True:
-            try:
-                shard.positions.update(self._log.seek(shard.partition, wanted))
-                break
-            except OffsetGap as gap:
-                self._judge(gap)
-                wanted[gap.topic] = gap.nearest
-                gaps.append(gap)
-        if gaps:
-            shard.mark()  # the next commit holds the new positions: they are not asked for again
-            self._sight.passed(gaps)
-
-    def _bring_back(self, partition: int) -> Shard | Paused:
-        """The shard that was set aside, if it has not moved since; else one made anew."""
-        aside = self._aside.pop(partition, None)
-        topics = self._log.topics()
-        same = aside is not None and not changed(self._inputs[partition], topics)
-        if aside is not None and same and aside.sequence == self._log.committed(partition).sequence:
-            return aside
-        restored = self._restore(partition, topics)
-        if isinstance(restored, Paused):
-            return restored
-        self._inputs[partition] = {topic: topics[topic] for topic in restored.shard.inputs}
-        return restored.shard
-
-    def _restore(self, partition: int, topics: Mapping[str, TopicInfo]) -> Restored | Paused:
-        began = time.monotonic()
-        identity, fresh = self._setup.identity(partition), partial(self._setup.fresh, partition)
-        restored = restore(self._log, self._store, identity, fresh, topics, self._sight.moved, self._choices)
-        if isinstance(restored, Restored):
-            if restored.lost or restored.accepted:
-                self._keep(restored, topics)
-            self._writer.watch(partition, 0 if restored.snapshot is None else restored.snapshot.sequence)
-            self._sight.restored(restored, time.monotonic() - began)
-        return restored
-
-    def _keep(self, restored: Restored, topics: Mapping[str, TopicInfo]) -> None:
-        """Write what the operator settled for to the store, before anything is built on it."""
-        shard = restored.shard
-        inputs = {topic: topics[topic] for topic in shard.inputs}
-        put(self._store, Job(shard.partition, self._named(shard), inputs, shard.freeze(), 0.0))
 
     def _take(self, records: Sequence[Record]) -> None:
         if not records:
@@ -268,15 +214,8 @@ class Engine:
         except StreamdError:
             raise
         except Exception as bug:
-            raise poisoned(partial(self._as_committed, shard.partition), shard.uncommitted, records, bug) from bug
-
-    def _as_committed(self, partition: int) -> Shard:
-        """A second copy of a shard, without what it took since the last commit."""
-        fresh, topics = partial(self._setup.fresh, partition), self._log.topics()
-        found = restore(self._log, self._store, self._setup.identity(partition), fresh, topics, self._sight.moved)
-        if isinstance(found, Paused):
-            raise StateError(found.reason)
-        return found.shard
+            copy = partial(self._recovery.copy, shard.partition, self._setup.identity, self._setup.fresh)
+            raise poisoned(copy, shard.uncommitted, records, bug) from bug
 
     def _keep_up(self) -> None:
         """Reload; shards that came from a worker of another configuration, too. It is an epoch of its own."""
@@ -355,12 +294,9 @@ class Engine:
         """Copy a clean shard's state; the rest happens in the writer's thread."""
         began = time.monotonic()
         state = shard.freeze()
-        inputs = self._inputs[shard.partition]
-        job = Job(shard.partition, self._named(shard), inputs, state, time.monotonic() - began)
+        inputs, identity = self._recovery.inputs[shard.partition], named(shard, self._setup.identity)
+        job = Job(shard.partition, identity, inputs, state, time.monotonic() - began)
         self._writer.submit(job)
-
-    def _named(self, shard: Shard) -> Identity:
-        return self._setup.identity(shard.partition).of(shard.task.model.rpartition("/")[2])
 
     def _look(self) -> None:
         """See what the writer has done, and show what is to be seen."""
@@ -376,7 +312,7 @@ class Engine:
         ready, and what the task makes of the question."""
         partition = question.partition
         if partition is None and question.key is not None:
-            partition = murmur2(question.key) % self._partitions()
+            partition = murmur2(question.key) % self._recovery.partitions()
         if partition is None:
             partition = min(self._shards, default=None)
         if partition is not None and (shard := self._shards.get(partition)) is not None:
@@ -444,12 +380,6 @@ class Engine:
         self._sight.ended()
 
     # --- small questions
-
-    def _partitions(self) -> int:
-        """How many the inputs have. Raises Transient before the first restore."""
-        for topics in self._inputs.values():
-            return max(topic.partitions for topic in topics.values())
-        raise Transient("no shard has been restored yet", AGAIN)
 
     def _dirty(self) -> bool:
         return any(shard.dirty for shard in self._shards.values())
