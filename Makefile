@@ -31,7 +31,7 @@ chaos: env  ## the crash suite: every failure ROUNDS times, in an order chosen b
 bench: bench-embedded bench-kafka  ## what it costs, as ratios against peers and limits measured in the same run
 
 bench-embedded: env  ## on the embedded log; a few minutes
-	for name in throughput epoch_cost recovery memory; do $(BIN)/python -m tests.bench.$$name || exit 1; done
+	for name in throughput epoch_cost recovery replay memory; do $(BIN)/python -m tests.bench.$$name || exit 1; done
 
 QUIX ?= $(BIN)/python
 bench-kafka: env  ## on a Kafka and a Redis or Valkey of its own; ten minutes. QUIX: a Python with quixstreams and river
