@@ -65,11 +65,15 @@ class Attempts:
         self._latest: dict[str, int] = {}  # arrival -> its latest attempt
         self._due: list[tuple[int, str]] = []  # a heap; may hold attempts that are no longer open
 
-    def find(self, match: str) -> Attempt | None:
-        """By match id, or by arrival id."""
+    def find(self, match: str, resource: str | None = None) -> Attempt | None:
+        """By match id, or by arrival id: then its latest attempt, with this resource if it had one with it."""
         found = self.open.get(match) or self.closed.get(match)
-        if found is None and (attempt := self._latest.get(match)) is not None:
-            return self.find(f"{match}/{attempt}")
+        if found is None and (latest := self._latest.get(match)) is not None:
+            found = self.answer(match, latest)
+            for attempt in range(latest, 0, -1) if resource is not None else ():
+                kept = self.answer(match, attempt)
+                if kept is not None and kept.decision.resource == resource:
+                    return kept
         return found
 
     def answer(self, arrival: str, attempt: int) -> Attempt | None:

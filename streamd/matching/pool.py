@@ -195,7 +195,7 @@ class Pool:
 
     def settle(self, outcome: Outcome, now: int) -> Settled:
         """Apply an outcome. Raises BadRecord for one of an unknown match or another resource."""
-        kept = self.attempts.find(outcome.id)
+        kept = self.attempts.find(outcome.id, outcome.resource)
         if kept is None:
             raise BadRecord("outcome: no such match is known")
         if kept.status == "unmatched":

@@ -14,7 +14,10 @@ NO_REPLY = msgspec.Raw()
 
 
 class ArrivalRecord(Struct, frozen=True):
-    """As DESIGN section 8 has it; a query is one, and asks for another resource than its event's other queries."""
+    """As DESIGN section 8 has it; a query is one, and asks for another resource than its event's other queries.
+
+    pipeline: who asks; ids, kinds and events of two that ask one pool do not mix.
+    """
 
     id: codec.Id
     pool: codec.Id
@@ -29,6 +32,7 @@ class ArrivalRecord(Struct, frozen=True):
     features: dict[str, codec.Scalar] | None = None
     kind: str | None = None
     event: str | None = None
+    pipeline: str | None = None
     reply: msgspec.Raw = NO_REPLY
 
 
@@ -57,6 +61,7 @@ class OutcomeRecord(Struct, frozen=True):
     success: bool
     resource: str | None = None
     reason: str = "label"
+    pipeline: str | None = None
     ts: int | str | None = None
 
 
@@ -87,15 +92,21 @@ def asked(told: ArrivalRecord) -> Arrival:
     if told.attempt < 1:
         raise BadRecord("attempt: must be 1 or more")
     deadline = None if told.deadline is None else codec.milliseconds(told.deadline)
+    distinct = told.event if told.distinct is None else told.distinct
     return Arrival(
-        told.id,
+        of_pipeline(told.pipeline, told.id),
         told.attempt,
         told.edges,
         told.segment,
         told.features,
-        told.kind,
+        None if told.kind is None else of_pipeline(told.pipeline, told.kind),
         told.needs,
         told.exclude,
-        told.event if told.distinct is None else told.distinct,
+        None if distinct is None else of_pipeline(told.pipeline, distinct),
         deadline,
     )
+
+
+def of_pipeline(pipeline: str | None, name: str) -> str:
+    """A name among those of all pipelines that ask."""
+    return name if pipeline is None else f"{pipeline}:{name}"

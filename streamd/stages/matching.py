@@ -32,7 +32,16 @@ from streamd.ports import Output, Record, murmur2
 from streamd.questions import Question
 from streamd.snapshot import State, merge, split
 from streamd.stages.hindsight import Watch
-from streamd.stages.match_records import NO_REPLY, ArrivalRecord, Match, OutcomeRecord, ResourceRecord, Told, asked
+from streamd.stages.match_records import (
+    NO_REPLY,
+    ArrivalRecord,
+    Match,
+    OutcomeRecord,
+    ResourceRecord,
+    Told,
+    asked,
+    of_pipeline,
+)
 from streamd.stages.match_settings import Settings
 from streamd.stages.match_view import shown
 from streamd.views import DelayView, MatchingView, QualityView, TaskView
@@ -261,8 +270,9 @@ class Matching:
         self.counts["resources"] += 1
 
     def _settle(self, pool: Pool, told: OutcomeRecord) -> None:
-        kept = pool.attempts.find(told.id)
-        pool.settle(Outcome(told.id, told.success, told.resource, told.reason == "skip"), self.now)
+        id = of_pipeline(told.pipeline, told.id)
+        kept = pool.attempts.find(id, told.resource)
+        pool.settle(Outcome(id, told.success, told.resource, told.reason == "skip"), self.now)
         if kept is not None:
             self._offered.get(told.pool, {}).pop(kept.id, None)
 
@@ -319,7 +329,7 @@ class Matching:
         """The answer to an arrival. value: as it came."""
         return Match(
             f"{arrival.id}/{arrival.attempt}",
-            arrival.id,
+            told.id,
             told.pool,
             UNSET if decision.resource is None else decision.resource,
             decision.reason or UNSET,

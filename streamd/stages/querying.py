@@ -94,6 +94,7 @@ class OutcomeRecord(Struct, frozen=True, omit_defaults=True):
     success: bool
     reason: str
     ts: int
+    pipeline: str
     pool: str | UnsetType = UNSET
     resource: str | UnsetType = UNSET
 
@@ -245,6 +246,7 @@ class Querying:
                 right,
                 "label" if right else "skip" if skipped else "wrong",
                 now,
+                self.asks.pipeline,
                 self.asks.pool or UNSET,
                 name or UNSET,
             )

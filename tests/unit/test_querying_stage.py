@@ -98,7 +98,15 @@ def test_an_answer_is_learned_and_its_outcome_told() -> None:
     task.take([event("a")])
     taken = task.take([label("a", "yes", query="a#1", annotator="ann", at=7)])
     assert told(taken, "outcomes") == [
-        {"id": "a#1", "success": True, "reason": "label", "ts": 7, "pool": "desk", "resource": "ann"}
+        {
+            "id": "a#1",
+            "success": True,
+            "reason": "label",
+            "ts": 7,
+            "pipeline": "t",
+            "pool": "desk",
+            "resource": "ann",
+        }
     ]
     assert (written(taken, "outcomes")[0].key, written(taken, "outcomes")[0].partition) == (b"desk", None)
     assert counts(task) == {"asked": 1, "answered": 1}
