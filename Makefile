@@ -26,7 +26,8 @@ SEED   ?= 1
 chaos: env  ## the crash suite: every failure ROUNDS times, in an order chosen by SEED; about ten minutes a round
 	$(BIN)/python -m tests.chaos.embedded --kills $$((100 * $(ROUNDS))) --seed $(SEED)
 	for client in kafka-python confluent; do \
-	  $(BIN)/python -m tests.chaos.kafka --client $$client --rounds $(ROUNDS) --seed $(SEED) || exit 1; done
+	  $(BIN)/python -m tests.chaos.kafka --client $$client --rounds $(ROUNDS) --seed $(SEED) || exit 1; \
+	  $(BIN)/python -m tests.chaos.matching --client $$client --kills $$((10 * $(ROUNDS))) --seed $(SEED) || exit 1; done
 
 bench: bench-embedded bench-kafka  ## what it costs, as ratios against peers and limits measured in the same run
 

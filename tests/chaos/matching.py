@@ -4,9 +4,9 @@
 
 prints a JSON report. Pools on two partitions get arrivals, some of them twice, and outcomes of what was matched,
 some of them twice. The worker is killed with SIGKILL at random moments and started again; at the end one runs
-until nothing waits. Then journal, outputs and state are held against each other: what a fresh shard decides over the
-journal's records is what was decided and written, byte for byte; no arrival has two answers, and no resource more
-successes and open attempts than its capacity.
+until nothing waits. Then journal, outputs and state are held against each other: what a fresh shard decides over
+the journal's records is what was decided and written, byte for byte; no arrival has two answers, and no resource
+more successes and open attempts than its capacity.
 """
 
 import argparse

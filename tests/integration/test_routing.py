@@ -48,7 +48,7 @@ attempts = 2
 probabilities = {{ kind = "beta", prior = [1.0, 1.0] }}
 rule = {{ f = "k_b" }}
 """
-PATIENCE = 30.0  # seconds
+PATIENCE = 90.0  # seconds
 HOUR = 3_600_000  # milliseconds
 EVENTS = 60
 
