@@ -22,10 +22,12 @@ def replay(
     seed: Annotated[int, typer.Option(min=0, help="Of the simulated outcomes.")] = 0,
     rule: Annotated[list[str] | None, typer.Option(help="Only these rules; may be given several times.")] = None,
     bounds: Annotated[bool, typer.Option(help="Solve the bounds, too.")] = True,
+    picture: Annotated[Path | None, typer.Option(help="Also draw the table: an SVG file.")] = None,
     json: Json = False,
 ) -> None:
     """Score every rule on a recorded stream, against the best that could have been had in hindsight."""
     # Only here, for scipy's sake: the other verbs shall start without it.
+    from streamd.cli import match_picture as drawing
     from streamd.cli import match_replay
     from streamd.matching import replay as replaying
 
@@ -33,6 +35,8 @@ def replay(
     with file.open("rb") as lines:
         given = match_replay.read(lines)
     report = replaying.score(given, rules, runs=runs, delay=delay, seed=seed, solve=bounds)
+    if picture is not None:
+        picture.write_text(drawing.picture(report))
     if json:
         print_json(report)
     else:

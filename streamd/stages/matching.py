@@ -270,7 +270,9 @@ class Matching:
         self.counts["resources"] += 1
 
     def _settle(self, pool: Pool, told: OutcomeRecord) -> None:
-        id = of_pipeline(told.pipeline, told.id)
+        id = told.id  # of the match, if that is what the annotator copied; else of the query
+        if told.pipeline is not None and pool.attempts.find(id) is None:
+            id = of_pipeline(told.pipeline, id)
         kept = pool.attempts.find(id, told.resource)
         pool.settle(Outcome(id, told.success, told.resource, told.reason == "skip"), self.now)
         if kept is not None:
