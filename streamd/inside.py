@@ -1,16 +1,17 @@
 """What a shard's state holds, in the words of its method, as plain data: for `streamd snapshot show`, `diff`."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from streamd.learners import Learner
-from streamd.matching.pool import Pool
 from streamd.shard import Task
-from streamd.stages.matching import Matching
 from streamd.stages.predicting import Predicting
+
+if TYPE_CHECKING:
+    from streamd.matching.pool import Pool
 
 TOP = 10  # of what there may be very many
 
@@ -25,7 +26,10 @@ def inside(task: Task) -> dict[str, Any]:
     found |= {name: value for name, value in shown.items() if value not in (None, {}, [])}
     if isinstance(task, Predicting):
         found["learner"] = of_learner(task.learner)
-    if isinstance(task, Matching):
+    if task.show().matching is not None:
+        from streamd.stages.matching import Matching  # only here, for scipy's sake: other verbs start without it
+
+        assert isinstance(task, Matching)
         found["pools"] = {name: _pool(pool) for name, pool in task.pools.items()}
     return found
 
@@ -90,7 +94,7 @@ _DESCRIBED: Mapping[str, Callable[[Any], dict[str, Any]]] = {
 }
 
 
-def _pool(pool: Pool) -> dict[str, Any]:
+def _pool(pool: "Pool") -> dict[str, Any]:
     """Resources with what they can take, have taken, and their load."""
     names, table = pool.resources.names, pool.resources.table
     resources = {}

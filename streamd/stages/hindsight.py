@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 
 from streamd.errors import StreamdError
-from streamd.matching.hindsight import judge
 from streamd.matching.pool import Pool
 from streamd.matching.rules import Rule
 from streamd.matching.window import Recent
@@ -49,6 +48,8 @@ class Watch:
         return self._found.get(pool)
 
     def _judge(self, name: str, recent: Recent) -> None:
+        from streamd.matching.hindsight import judge  # for scipy's sake, which a command need not wait for
+
         began = time.monotonic()
         try:
             self._found[name] = judge(recent, self.rule, self.shadows, RUNS)
