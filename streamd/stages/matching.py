@@ -270,9 +270,7 @@ class Matching:
         self.counts["resources"] += 1
 
     def _settle(self, pool: Pool, told: OutcomeRecord) -> None:
-        id = told.id  # of the match, if that is what the annotator copied; else of the query
-        if told.pipeline is not None and pool.attempts.find(id) is None:
-            id = of_pipeline(told.pipeline, id)
+        id = of_pipeline(told.pipeline, told.id)
         kept = pool.attempts.find(id, told.resource)
         pool.settle(Outcome(id, told.success, told.resource, told.reason == "skip"), self.now)
         if kept is not None:
@@ -330,7 +328,7 @@ class Matching:
     def _match(self, told: ArrivalRecord, arrival: Arrival, decision: Decision, value: bytes) -> Match:
         """The answer to an arrival. value: as it came."""
         return Match(
-            f"{arrival.id}/{arrival.attempt}",
+            f"{told.id}/{arrival.attempt}",
             told.id,
             told.pool,
             UNSET if decision.resource is None else decision.resource,

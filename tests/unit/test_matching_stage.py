@@ -272,3 +272,33 @@ def test_snapshot_and_journal_restore_the_same(
     assert digest(restored) == digest(live)
     assert restored.deadline() == live.deadline()
     assert restored.show() == live.show()
+
+
+def test_two_pipelines_that_ask_one_pool_do_not_mix() -> None:
+    # given the same question id of two askers
+    stream = Stream().annotator("ann", 5.0)
+    for pipeline in ("tickets", "people"):
+        stream.query("e1#1", ["ann", 0.5], pipeline=pipeline, event="e1", kind="label")
+    stream.outcome("e1#1", True, pipeline="people", resource="ann")
+    stream.outcome("e1#1/1", False, pipeline="tickets", resource="ann")
+
+    task, outputs = run(stream, msgspec.structs.replace(SETTINGS, source=Source("beta")))
+
+    # then each was matched, and each outcome found its own
+    assert [match["id"] for match in on("assignments", outputs)] == ["e1#1/1", "e1#1/1"]
+    pool = task.pools["desk"]
+    assert (pool.counts["successes"], pool.counts["failures"]) == (1, 1)
+    assert list(pool.chances.kinds) == ["people:label", "tickets:label"]
+
+
+def test_an_outcome_finds_the_attempt_of_its_annotator() -> None:
+    # given a question that ann let lie, and that ben has now
+    stream = Stream().annotator("ann").annotator("ben").query("q", ["ann", 0.6], ["ben", 0.5], at=2000)
+    stream.query("q", ["ann", 0.6], ["ben", 0.5], attempt=2, exclude=["ann"], at=2200)
+    # when ann's answer comes late, then ben's
+    stream.outcome("q", True, resource="ann").outcome("q", True, resource="ben")
+    task, outputs = run(stream)
+    # then both are applied, to whom they belong
+    assert reasons(outputs) == []
+    counts = task.pools["desk"].counts
+    assert (counts["timeouts"], counts["late_successes"], counts["successes"]) == (1, 1, 1)
