@@ -15,7 +15,6 @@ from streamd.cli.topics import create
 from streamd.daemon import Daemon
 from streamd.ports import LogClient, Output, Record
 from streamd.views import EngineView
-from tests.servers.fixtures import kafka_broker  # noqa: F401
 
 SETTINGS = """
 group = "{group}"
@@ -53,19 +52,17 @@ HOUR = 3_600_000  # milliseconds
 EVENTS = 60
 
 
-@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> "Desk":
-    return Desk(request, tmp_path)
+@pytest.fixture
+def desk(tmp_path: Path) -> "Desk":
+    return Desk(tmp_path)
 
 
 class Desk:
     """Two pipelines in one daemon, and a crowd of three: ann is right, abe never answers, cyd is wrong."""
 
-    def __init__(self, request: pytest.FixtureRequest, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.group = f"r-{os.getpid()}-{time.time_ns() % 10**9}"
         log = '[log]\nkind = "sqlite"\nsynchronous = "normal"\npartitions = 2'
-        if request.param == "kafka":
-            log = f'[log]\nkind = "kafka"\nbrokers = ["{request.getfixturevalue("kafka_broker")}"]'
         text = SETTINGS.format(group=self.group, log=log)
         self.config = configuration.resolve(configuration.parse(text), folder)
         self.client: LogClient = wiring.client(self.config)
