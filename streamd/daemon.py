@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 from streamd.engine import Engine, Setup
 from streamd.errors import NotFound, Transient
-from streamd.mailbox import Command, Outcome
+from streamd.operating.mailbox import Command, Outcome
 from streamd.ports import Log
 from streamd.questions import AGAIN, Question
 from streamd.sight import Sight

@@ -16,11 +16,11 @@ from queue import SimpleQueue
 
 from msgspec import Struct
 
-from streamd.choices import CAUTIOUS, Choices
 from streamd.errors import Elsewhere, OffsetGap, Refused, StateError, StreamdError, Transient
-from streamd.history import COMMAND, Begin
-from streamd.mailbox import Command, Mailbox, Outcome
-from streamd.poison import poisoned
+from streamd.operating.choices import CAUTIOUS, Choices
+from streamd.operating.history import COMMAND, Begin
+from streamd.operating.mailbox import Command, Mailbox, Outcome
+from streamd.operating.poison import poisoned
 from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, murmur2
 from streamd.questions import AGAIN, Question, Questions
 from streamd.recovery import Recovery, named

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from streamd.choices import Choices
 from streamd.errors import OffsetGap, StateError, Transient
+from streamd.operating.choices import Choices
 from streamd.ports import Log, Store, TopicInfo
 from streamd.questions import AGAIN
 from streamd.restore import Identity, Paused, Restored, changed, restore

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import inspect as kinds
 
 from streamd.config import BYTES, PIPELINES, SECONDS, Config, Duration, Size
+from streamd.config.keys import AnyPipeline
 from streamd.errors import StreamdError
-from streamd.keys import AnyPipeline
 from streamd.learners import registry
 
 BEGIN = "<!-- config reference: begin -->"

@@ -13,9 +13,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from streamd import snapshot
-from streamd.choices import CAUTIOUS, Choices
 from streamd.errors import StateError, Transient
 from streamd.journal import decode
+from streamd.operating.choices import CAUTIOUS, Choices
 from streamd.ports import Log, Store, TopicInfo
 from streamd.shard import Shard
 from streamd.snapshot import Manifest

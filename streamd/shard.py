@@ -3,17 +3,18 @@
 A shard is *clean* right after a commit or a restore, *dirty* once it has taken a record since. Only committed work
 is ever made into a snapshot; a dirty shard whose epoch is void is thrown away and restored.
 
-A command of the operator is a record of the topic "" with a key, and an epoch of its own (`streamd.mailbox`).
+A command of the operator is a record of the topic "" with a key, and an epoch of its own; see
+`streamd.operating.mailbox`.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from streamd.commanded import Apply, Commanded, exported_state, task_part
 from streamd.errors import Refused, StateError
-from streamd.history import COMMAND, Span, cut, left, read
 from streamd.journal import Entry, EntryBuilder, Refusal
+from streamd.operating.commanded import Apply, Commanded, exported_state, task_part
+from streamd.operating.history import COMMAND, Span, cut, left, read
 from streamd.ports import Output, Record, ShardEpoch
 from streamd.questions import Question
 from streamd.snapshot import Manifest, State

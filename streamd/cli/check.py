@@ -16,8 +16,8 @@ from streamd.cli.operating import addresses
 from streamd.cli.options import ConfigFile, Json, load, print_json
 from streamd.cli.reload import against_live, sentences
 from streamd.config import Config, MatchPipeline, Pipeline
+from streamd.config.keys import AnyPipeline
 from streamd.errors import Refused
-from streamd.keys import AnyPipeline
 from streamd.learners import registry
 
 

@@ -10,11 +10,11 @@ from msgspec import Struct
 
 from streamd import records as codec
 from streamd import wiring
-from streamd.attendance import NAP, Attendance, Clock
 from streamd.cli.csv_source import Columns, csv_rows, rewindable
 from streamd.cli.options import ConfigFile, Json, existing, load, note, print_json
 from streamd.cli.sources import Item, json_lines, opened
 from streamd.crowd import Crowd, Habits
+from streamd.crowd.attendance import NAP, Attendance, Clock
 from streamd.errors import BadRecord, ConfigError, StreamdError
 from streamd.ports import LogClient
 

@@ -13,7 +13,7 @@ from streamd import wiring
 from streamd.cli.options import ConfigFile, Json, console, existing, load, moment, print_json
 from streamd.config import Config
 from streamd.errors import Refused
-from streamd.letters import Letter, Letters, Wanted
+from streamd.operating.letters import Letter, Letters, Wanted
 
 dead_letters = typer.Typer(name="dead-letters", help="What was refused, as it came.", no_args_is_help=True)
 

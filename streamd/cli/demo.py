@@ -20,6 +20,7 @@ from streamd import wiring
 from streamd.cli import log_lines
 from streamd.cli.run import Stop, controls, on_signals, watched
 from streamd.config import Config, MatchPipeline, Pipeline
+from streamd.config.keys import AnyPipeline
 from streamd.daemon import Daemon
 from streamd.demo import folder as place
 from streamd.demo import sample, screen
@@ -30,7 +31,6 @@ from streamd.demo.sample import Row
 from streamd.demo.screen import Figures, Moment, Said
 from streamd.demo.watch import Watch
 from streamd.errors import Transient
-from streamd.keys import AnyPipeline
 from streamd.ports import LogClient
 
 LOOK = 0.25  # seconds between two looks

@@ -19,7 +19,7 @@ from streamd.cli.options import console, note, print_json
 from streamd.config import Config, secret
 from streamd.errors import EXIT_FAILURE, Fenced, Refused, StreamdError, Transient
 from streamd.http.operating import PATIENCE, Outcomes
-from streamd.mailbox import Command, Outcome
+from streamd.operating.mailbox import Command, Outcome
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is asked
 

@@ -8,7 +8,7 @@ from streamd.cli.operating import Done, Partition, Urls, Workers, addresses, car
 from streamd.cli.options import ConfigFile, Json, existing, load, note
 from streamd.config import Config
 from streamd.errors import Refused
-from streamd.mailbox import Command
+from streamd.operating.mailbox import Command
 
 
 def promote(

@@ -11,7 +11,7 @@ from streamd.cli.options import ConfigFile, Json, load, note, print_json
 from streamd.config import Config, secret, without_secrets, written
 from streamd.errors import EXIT_FAILURE, Refused
 from streamd.http.operating import Configured, Reload
-from streamd.reloading import Reloaded, compare
+from streamd.operating.reloading import Reloaded, compare
 
 
 class Answer(Struct, frozen=True):

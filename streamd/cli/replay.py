@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from streamd import config as configuration
-from streamd import replaying, wiring
+from streamd import wiring
 from streamd.cli.csv_source import Columns
 from streamd.cli.curves import svg
 from streamd.cli.options import Json, console, print_json
@@ -23,11 +23,22 @@ from streamd.cli.replay_source import is_file, of_file, of_topics, renamed
 from streamd.cli.replay_verify import report as report_verified
 from streamd.cli.replay_verify import verify as verified
 from streamd.config import Config
+from streamd.config.keys import AnyPipeline
 from streamd.errors import Refused
-from streamd.keys import AnyPipeline
-from streamd.paired import LEVEL, Difference, difference
+from streamd.operating import replaying
+from streamd.operating.paired import LEVEL, Difference, difference
+from streamd.operating.replaying import (
+    FALLING,
+    MEASURE,
+    Replay,
+    Replayed,
+    Roles,
+    by_partition,
+    curve,
+    quality,
+    truth,
+)
 from streamd.ports import Record
-from streamd.replaying import FALLING, MEASURE, Replay, Replayed, Roles, by_partition, curve, quality, truth
 from streamd.shard import Shard, Task
 
 Configs = Annotated[

@@ -14,9 +14,9 @@ from streamd.cli.options import existing, note
 from streamd.cli.sources import Item, json_lines, opened
 from streamd.config import Config
 from streamd.errors import BadRecord, Refused, StreamdError
+from streamd.operating.replaying import Roles
 from streamd.ports import LogClient, Record
 from streamd.records import decode, milliseconds
-from streamd.replaying import Roles
 
 AT_ONCE = 5000  # records of one read
 START = 1_000_000_000_000  # milliseconds since 1970: of the first event of a file that says no time

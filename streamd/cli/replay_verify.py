@@ -9,8 +9,8 @@ from streamd import wiring
 from streamd.cli.options import console, existing, note, print_json
 from streamd.config import Config
 from streamd.errors import EXIT_FAILURE, Refused
+from streamd.operating.verifying import Verified, Verifier
 from streamd.ports import LogClient, Store
-from streamd.verifying import Verified, Verifier
 
 
 class Verification(Struct, frozen=True):

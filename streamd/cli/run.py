@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import typer
 
 from streamd import __version__, wiring
-from streamd.choices import CAUTIOUS, Choices, GrownTopicChoice, LostStateChoice, OffsetGapChoice
 from streamd.cli import log_lines, team
 from streamd.cli.options import ConfigFile, load
 from streamd.config import Config, default_path, digest, plain, without_secrets, written
@@ -23,7 +22,8 @@ from streamd.daemon import Daemon
 from streamd.errors import EXIT_BUG, EXIT_OK, Poisoned, StreamdError, Transient
 from streamd.http.operating import Operator
 from streamd.http.server import HttpServer
-from streamd.reloading import Reloaded, Reloader
+from streamd.operating.choices import CAUTIOUS, Choices, GrownTopicChoice, LostStateChoice, OffsetGapChoice
+from streamd.operating.reloading import Reloaded, Reloader
 from streamd.watchdog import Liveness, Watchdog
 
 log = logging.getLogger("streamd")

@@ -9,8 +9,8 @@ from streamd.cli.operating import Urls, Workers, addresses, carry_out, report
 from streamd.cli.options import ConfigFile, Json, existing, load
 from streamd.config import Config
 from streamd.errors import Refused
-from streamd.mailbox import Command
-from streamd.skips import Place
+from streamd.operating.mailbox import Command
+from streamd.operating.skips import Place
 
 
 def skip(

@@ -10,15 +10,16 @@ import typer
 from msgspec import Struct
 from rich.table import Table
 
-from streamd import exported, wiring
+from streamd import wiring
 from streamd.cli.operating import Done as Report
 from streamd.cli.operating import Partition, Urls, Workers, addresses, carry_out, partitions, report
 from streamd.cli.options import ConfigFile, Json, console, existing, load, moment, print_json
-from streamd.commanded import digest
 from streamd.config import Config
 from streamd.errors import Refused, StateError
-from streamd.inside import changes, inside
-from streamd.mailbox import Command
+from streamd.operating import exported
+from streamd.operating.commanded import digest
+from streamd.operating.inside import changes, inside
+from streamd.operating.mailbox import Command
 from streamd.ports import SnapshotInfo, Store
 from streamd.restore import foreign, shard_name
 from streamd.snapshot import Manifest

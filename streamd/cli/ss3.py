@@ -25,7 +25,7 @@ from streamd.learners.ss3_explain import LEVELS, as_html, insight
 from streamd.learners.ss3_explain import explain as explained
 from streamd.learners.ss3_vocabulary import Entry, stop_words
 from streamd.learners.ss3_vocabulary import vocabulary as entries
-from streamd.mailbox import Command
+from streamd.operating.mailbox import Command
 
 ss3 = typer.Typer(help="SS3 on texts, and PySS3's model files.", no_args_is_help=True)
 

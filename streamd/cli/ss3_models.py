@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
-from streamd import exported, snapshot, wiring
+from streamd import snapshot, wiring
 from streamd.config import Config
 from streamd.errors import Refused, StreamdError
 from streamd.learners import ss3_model_file as model_file
 from streamd.learners.ss3 import SS3Classifier
 from streamd.learners.ss3_vocabulary import Entry
+from streamd.operating import exported
 from streamd.ports import TopicInfo
 from streamd.restore import Identity
 from streamd.shard import Shard

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from streamd.choices import Choices
 from streamd.config import Config, SqliteLog
 from streamd.errors import EXIT_CONFIG, EXIT_OK, EXIT_STATE, EXIT_TRY_AGAIN, ConfigError
+from streamd.operating.choices import Choices
 
 log = logging.getLogger("streamd")
 

@@ -13,7 +13,7 @@ from streamd import wiring
 from streamd.cli.options import Json, print_json
 from streamd.config import Config
 from streamd.errors import EXIT_FAILURE, ConfigError
-from streamd.expecting import Test, Tests, Topics, failures
+from streamd.operating.expecting import Test, Tests, Topics, failures
 
 
 class Result(Struct, frozen=True):

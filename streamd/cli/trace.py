@@ -10,7 +10,7 @@ import typer
 from streamd import wiring
 from streamd.cli.options import ConfigFile, Json, existing, load, print_json
 from streamd.errors import Refused
-from streamd.tracing import Fact, Tracer
+from streamd.operating.tracing import Fact, Tracer
 
 
 def trace(

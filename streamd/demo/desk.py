@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
-from streamd.attendance import NAP, Attendance, Clock
 from streamd.crowd import Crowd, Habits
+from streamd.crowd.attendance import NAP, Attendance, Clock
 from streamd.demo.sample import Row
 from streamd.ports import LogClient, Output
 from streamd.records import encode

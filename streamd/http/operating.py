@@ -22,8 +22,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streamd.errors import NotFound, Transient
-from streamd.mailbox import AGAIN, Command, Outcome
-from streamd.reloading import Reloaded
+from streamd.operating.mailbox import AGAIN, Command, Outcome
+from streamd.operating.reloading import Reloaded
 
 PATIENCE = 60.0  # seconds a command may take until it is committed
 LONGEST = 2 << 30  # bytes of a payload: an imported state is one

@@ -19,7 +19,6 @@ import numpy as np
 from msgspec import UNSET
 
 from streamd import records as codec
-from streamd.commanded import Apply
 from streamd.errors import BadRecord, NotFound, Refused, StateError
 from streamd.journal import Refusal
 from streamd.matching.arrivals import Arrival, Outcome
@@ -28,6 +27,7 @@ from streamd.matching.pool import COUNTS as POOL_COUNTS
 from streamd.matching.pool import Pool
 from streamd.matching.resources import Offer
 from streamd.matching.window import Window
+from streamd.operating.commanded import Apply
 from streamd.ports import Output, Record, murmur2
 from streamd.questions import Question
 from streamd.snapshot import State, merge, split

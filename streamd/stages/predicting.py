@@ -25,11 +25,11 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from streamd import records as codec
-from streamd.commanded import Apply
 from streamd.errors import BadRecord, Refused, StateError
 from streamd.journal import Refusal
 from streamd.learners import Decides, KeepsGroups, KeepsVocabulary, Label, Learner, Predictions
 from streamd.learners.drift import Adwin
+from streamd.operating.commanded import Apply
 from streamd.ports import Output, Record
 from streamd.questions import Question
 from streamd.snapshot import State, merge, split

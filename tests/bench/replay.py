@@ -20,8 +20,8 @@ from streamd import wiring
 from streamd.cli.replay import roles
 from streamd.cli.replay_source import of_topics
 from streamd.config import Config
+from streamd.operating.replaying import Replay, truth
 from streamd.ports import Record
-from streamd.replaying import Replay, truth
 from tests.bench.running import EVENTS, PIPELINE, adult, config, fill
 from tests.bench.throughput import streamd
 

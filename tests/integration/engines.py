@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 
 from streamd import wiring
-from streamd.choices import CAUTIOUS, Choices
 from streamd.config import Config
+from streamd.operating.choices import CAUTIOUS, Choices
 from streamd.ports import Log, Store
 from streamd.sight import Sight
 from streamd.views import EngineView

@@ -15,10 +15,10 @@ from connectors.kafka_settings import Security
 from connectors.sqlite_file import SqliteFile
 from streamd import config as configuration
 from streamd import wiring
-from streamd.choices import CAUTIOUS, Choices
 from streamd.cli.topics import create
 from streamd.config import Config
 from streamd.errors import StateError
+from streamd.operating.choices import CAUTIOUS, Choices
 from streamd.ports import Committed, Log, Output
 from streamd.sight import Sight
 from streamd.views import EngineView

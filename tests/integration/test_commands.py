@@ -15,7 +15,7 @@ from streamd import snapshot, wiring
 from streamd.config import Config
 from streamd.engine import Engine
 from streamd.errors import Poisoned, Transient
-from streamd.mailbox import Command, Mailbox, Outcome
+from streamd.operating.mailbox import Command, Mailbox, Outcome
 from streamd.ports import Log, Output, Record, Store
 from streamd.records import DEAD_LETTER_HEADER
 from streamd.sight import Sight

@@ -15,7 +15,7 @@ from streamd.cli.replay_source import of_topics
 from streamd.cli.replay_verify import verify
 from streamd.config import Config
 from streamd.errors import StateError
-from streamd.mailbox import Command
+from streamd.operating.mailbox import Command
 from streamd.ports import Output
 from tests.integration.engines import run_engine
 from tests.integration.test_commands import running, send

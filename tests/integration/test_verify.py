@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from streamd import wiring
 from streamd.cli.replay_verify import Verification, verify
 from streamd.config import Config
-from streamd.mailbox import Command
+from streamd.operating.mailbox import Command
+from streamd.operating.verifying import Verifier
 from streamd.ports import LogClient, Record
-from streamd.verifying import Verifier
 from tests.integration.test_commands import running, send, skip
 from tests.integration.test_engine import fill, run, settings
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from streamd import config, wiring
 from streamd.errors import Refused
-from streamd.letters import Letters, Wanted
+from streamd.operating.letters import Letters, Wanted
 from streamd.ports import Output
 
 DEAD = "events-dead-letters"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from command_line import CONFIG, Terminal
 
-from streamd import paired
-from streamd.paired import difference
+from streamd.operating import paired
+from streamd.operating.paired import difference
 from streamd.ports import Output
 
 

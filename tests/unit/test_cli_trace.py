@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from command_line import Terminal
 
+from streamd.operating.tracing import root
 from streamd.ports import Output
-from streamd.tracing import root
 
 
 @pytest.fixture

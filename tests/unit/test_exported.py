@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamd import exported, snapshot
+from streamd import snapshot
 from streamd.errors import StateError
+from streamd.operating import exported
 from streamd.ports import SnapshotInfo
 from streamd.snapshot import Manifest, State
 from streamd.snapshots import Policy, retained

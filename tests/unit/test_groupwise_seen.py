@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from streamd.cli.status_groups import groups_table
-from streamd.group_metrics import SHOWN, group_samples
 from streamd.learners.groupwise import GroupwiseClassifier, GroupwiseRegressor
+from streamd.metrics.groups import SHOWN, group_samples
 from streamd.shard import Shard
 from streamd.sight import Sight
 from streamd.views import GroupsView

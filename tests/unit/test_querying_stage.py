@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from test_predicting import SETTINGS, counted, digest, event, label, tick, written
 
 from streamd import config as configuration
-from streamd import wiring_query
 from streamd.cli.status_querying import annotators_table, querying_lines
 from streamd.errors import ConfigError
 from streamd.learners.groupwise import GroupwiseClassifier
@@ -20,6 +19,7 @@ from streamd.learners.linear import LinearClassifier, LinearRegressor
 from streamd.ports import Record
 from streamd.stages.pending import Bounds
 from streamd.stages.predicting import Predicting
+from streamd.wiring import query as wiring_query
 
 ROOMY = Bounds(max_events=1000, max_bytes=1 << 20, max_age=10**8, remember=1000, early=10, early_age=10**8)
 

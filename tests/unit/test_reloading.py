@@ -5,7 +5,7 @@ from pathlib import Path
 from streamd import config as configuration
 from streamd.config import Config
 from streamd.errors import ConfigError, Transient
-from streamd.reloading import Reloaded, Reloader, compare
+from streamd.operating.reloading import Reloaded, Reloader, compare
 
 BASE = """
 log_level = "info"

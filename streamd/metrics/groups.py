@@ -6,7 +6,7 @@ At most SHOWN groups of a shard have series: those with an alarm first, then the
 
 from collections.abc import Iterator, Mapping
 
-from streamd.metric_rows import SHARD, Row, Sample
+from streamd.metrics.rows import SHARD, Row, Sample
 from streamd.views import GroupsView, GroupView
 
 SHOWN = 50

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta, field
 
+from streamd.config.keys import Duration, Keys
 from streamd.errors import ConfigError
-from streamd.keys import Duration, Keys
 
 
 class Query(Keys, frozen=True):

@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from streamd import snapshot
-from streamd.commanded import PART, digest
+from streamd.config.keys import AnyPipeline
 from streamd.errors import StateError
 from streamd.journal import decode
-from streamd.keys import AnyPipeline
+from streamd.operating.commanded import PART, digest
 from streamd.ports import JournalEntry, LogClient, Record, Store
 from streamd.records import DEAD_LETTER_HEADER
 

@@ -17,17 +17,17 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from streamd.config_match import HindsightKeys as HindsightKeys
-from streamd.config_match import MatchLimits as MatchLimits
-from streamd.config_match import MatchPipeline as MatchPipeline
-from streamd.config_match import ProbabilityKeys as ProbabilityKeys
-from streamd.config_match import RuleKeys as RuleKeys
-from streamd.config_query import Query as Query
-from streamd.config_query import check as check_query
+from streamd.config.keys import NAME, AnyPipeline, Keys, Positive, Topic
+from streamd.config.keys import Duration as Duration
+from streamd.config.keys import Size as Size
+from streamd.config.match import HindsightKeys as HindsightKeys
+from streamd.config.match import MatchLimits as MatchLimits
+from streamd.config.match import MatchPipeline as MatchPipeline
+from streamd.config.match import ProbabilityKeys as ProbabilityKeys
+from streamd.config.match import RuleKeys as RuleKeys
+from streamd.config.query import Query as Query
+from streamd.config.query import check as check_query
 from streamd.errors import BadRecord, ConfigError
-from streamd.keys import NAME, AnyPipeline, Keys, Positive, Topic
-from streamd.keys import Duration as Duration
-from streamd.keys import Size as Size
 from streamd.records import milliseconds
 
 T = TypeVar("T")

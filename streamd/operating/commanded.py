@@ -7,9 +7,9 @@ A part of the shard's state, under a name of its own; a snapshot without it was 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
-from streamd import exported
 from streamd.errors import Refused, StateError
-from streamd.skips import Skips
+from streamd.operating import exported
+from streamd.operating.skips import Skips
 from streamd.snapshot import Manifest, State
 
 PART = "operator"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from streamd.errors import Refused, StateError, Transient
-from streamd.mailbox import Command, Outcome
+from streamd.operating.mailbox import Command, Outcome
 from streamd.ports import Epoch, Log, Store
 from streamd.restore import Identity, Paused, restore
 from streamd.shard import Shard

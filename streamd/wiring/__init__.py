@@ -19,16 +19,17 @@ from connectors.sqlite_log import SqliteLog, SqliteLogClient
 from connectors.sqlite_store import SqliteStore
 from connectors.sqlite_topics import Retention
 from streamd import config as configuration
-from streamd import history, kernels, wiring_query
-from streamd.at_rest import AtRest
-from streamd.choices import CAUTIOUS, Choices
+from streamd import kernels
 from streamd.config import Config, MatchPipeline, Pipeline
+from streamd.config.keys import AnyPipeline
 from streamd.daemon import Daemon, Part
 from streamd.engine import Engine, Pacing, Setup
 from streamd.errors import ConfigError, Refused
-from streamd.history import Begin
-from streamd.keys import AnyPipeline
 from streamd.learners import Decides, Learner, registry
+from streamd.operating import history
+from streamd.operating.at_rest import AtRest
+from streamd.operating.choices import CAUTIOUS, Choices
+from streamd.operating.history import Begin
 from streamd.ports import Log, LogClient, Store
 from streamd.restore import Identity, foreign, shard_name
 from streamd.shard import Shard, Task
@@ -40,6 +41,7 @@ from streamd.stages.pending import Bounds
 from streamd.stages.predicting import Predicting
 from streamd.stages.settings import Settings
 from streamd.stages.shadows import Model
+from streamd.wiring import query as wiring_query
 
 if TYPE_CHECKING:
     from connectors.confluent_log import ConfluentLog
@@ -219,7 +221,7 @@ def _task(config: Config, name: str, seat: Log | None) -> Callable[[int], Task]:
 
 def _matching() -> ModuleType:
     """Imported only where there is a matching pipeline, for scipy's sake: everything else starts without it."""
-    from streamd import wiring_match
+    from streamd.wiring import match as wiring_match
 
     return wiring_match
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from streamd.metric_rows import SHARD, Row, Sample
+from streamd.metrics.rows import SHARD, Row, Sample
 from streamd.views import HindsightView, MatchingView, PoolView
 
 POOL = (*SHARD, "pool")

@@ -23,8 +23,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from streamd import __version__, group_metrics, metrics_matching, metrics_query
-from streamd.metric_rows import PIPELINE, SHARD, Row, Sample
+from streamd import __version__
+from streamd.metrics import groups as group_metrics
+from streamd.metrics import matching as metrics_matching
+from streamd.metrics import query as metrics_query
+from streamd.metrics.rows import PIPELINE, SHARD, Row, Sample
 from streamd.views import (
     AlertsView,
     EngineView,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from streamd.keys import AnyPipeline, Duration, Keys, Positive, Topic
+from streamd.config.keys import AnyPipeline, Duration, Keys, Positive, Topic
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1e9)]
