@@ -31,6 +31,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import parse_url
+from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -40,6 +41,7 @@ from streamd.ports import SnapshotInfo
 UNPUBLISHED = 86_400  # seconds that the keys of an attempt live unless it is published
 AT_ONCE = 8 << 20  # bytes sent before an answer is awaited
 READ_AHEAD = 2  # chunks
+FAILURES = (redis.RedisError, RedisClusterException)  # the second, for a cluster that is away, is not a first
 DELETED_AT_ONCE = 64  # keys
 
 PUBLISH = """
@@ -117,7 +119,7 @@ class RedisStore:
                 entry = Entry(attempt, count, size, int(time.time() * 1000))
                 self._publish(client, shard, sequence, entry)
             except Exception:
-                with suppress(redis.RedisError):
+                with suppress(*FAILURES):
                     self._remove(client, shard, attempt)
                 raise
             self._clean(client, shard)
@@ -202,7 +204,7 @@ class RedisStore:
     def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            with suppress(redis.RedisError):
+            with suppress(*FAILURES):
                 client.close()
 
     def _key(self, shard: str, *parts: object) -> str:
@@ -218,7 +220,7 @@ class RedisStore:
             if self._client is None:
                 self._client = self._connect()
             yield self._client
-        except redis.RedisError as error:
+        except FAILURES as error:
             raise Transient(f"store, {doing} of {shard}: {type(error).__name__}: {error}") from error
 
 

@@ -4,7 +4,8 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,52 @@ def start(
     process = spawn([str(binaries()[kind]), *options], log)
     wait_until(lambda: answers_ping("127.0.0.1", port), process, log, 20)
     return Server(f"redis://127.0.0.1:{port}/0", port, process)
+
+
+@contextmanager
+def cluster(directory: Path, nodes: int = 3) -> Iterator[Sequence[Server]]:
+    """A Redis Cluster of so many masters, the slots shared among them. Raises Unavailable without redis-cli."""
+    tool = shutil.which("redis-cli")
+    if tool is None:
+        raise Unavailable("no redis-cli on the PATH")
+    with ExitStack() as stack:
+        servers = []
+        for number in range(nodes):
+            server = start("redis", directory / f"node{number}", cluster_settings())
+            stack.callback(server.stop)
+            servers.append(server)
+        addresses = [f"127.0.0.1:{server.port}" for server in servers]
+        subprocess.run(
+            [tool, "--cluster", "create", *addresses, "--cluster-yes"], check=True, capture_output=True, timeout=30
+        )
+        yield servers
+
+
+def cluster_settings() -> Mapping[str, str]:
+    """Of a node; what one node misses does not close the others' slots."""
+    return {
+        "cluster-enabled": "yes",
+        "cluster-port": str(free_port()),
+        "cluster-node-timeout": "2000",
+        "cluster-require-full-coverage": "no",
+    }
+
+
+def sentinel(directory: Path, master: int, service: str) -> Server:
+    """One sentinel over the master at this port: it alone finds it gone, and raises a replica."""
+    directory.mkdir(parents=True)
+    port, config, log = free_port(), directory / "sentinel.conf", directory / "sentinel.log"
+    keys = [
+        f"port {port}",
+        "bind 127.0.0.1",
+        f"sentinel monitor {service} 127.0.0.1 {master} 1",
+        f"sentinel down-after-milliseconds {service} 500",
+        f"sentinel failover-timeout {service} 3000",
+    ]
+    config.write_text("\n".join(keys) + "\n")
+    process = spawn([str(binaries()["redis"]), str(config), "--sentinel"], log)
+    wait_until(lambda: answers_ping("127.0.0.1", port), process, log, 20)
+    return Server(f"redis+sentinel://127.0.0.1:{port}/0?service={service}", port, process)
 
 
 def running() -> str | None:
