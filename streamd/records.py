@@ -53,6 +53,15 @@ class Label(Struct, frozen=True, gc=False):
     confidence: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
 
+class Asked(Struct, frozen=True, gc=False):
+    """Why the label of an event was asked for: what it is worth, the worth that the rule asked for, and the
+    probability with which it was asked; null where there is no such number."""
+
+    utility: float | None
+    threshold: float | None
+    p_ask: float
+
+
 class Prediction(Struct, frozen=True, omit_defaults=True, gc=False):
     """What was predicted, and why. `label` null: nothing is known.
 
@@ -70,6 +79,7 @@ class Prediction(Struct, frozen=True, omit_defaults=True, gc=False):
     model: str = ""
     ts: int = 0
     echo: dict[str, msgspec.Raw] | UnsetType = UNSET
+    asked: Asked | UnsetType = UNSET
 
 
 class Alert(Struct, frozen=True, omit_defaults=True):

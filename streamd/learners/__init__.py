@@ -110,6 +110,14 @@ class KeepsVocabulary(Protocol):
     def vocabulary_view(self) -> VocabularyView: ...
 
 
+@runtime_checkable
+class Repairs(Protocol):
+    """A learner around a foreign model, which may say what no prediction can be."""
+
+    repaired: int
+    """Such predictions since the process began; each was made a distribution."""
+
+
 class Learner(Protocol):
     @property
     def classes(self) -> Sequence[str]:

@@ -7,9 +7,10 @@ an ensemble, say) moves when the wrapper learns, as river does it.
 
 River's binary classifiers (`_multiclass` false) are given False for the first class learned and True for the
 second; a third is a BadRecord. Probabilities are shared out over the classes known at the time; a model that only
-names a class gives it 1, one that says nothing gives all the same. A label's weight reaches the models whose
-`learn_one` takes `w`; the others learn it once, whatever its weight, and not at all when that is 0. There are no
-reasons (`why` is empty). An exception raised by a model is a bug of the pair, and is not caught.
+names a class gives it 1, one that says nothing gives all the same. A probability that is negative or not finite
+(a model that diverged) counts as 0, and the prediction is counted as repaired. A label's weight reaches the
+models whose `learn_one` takes `w`; the others learn it once, whatever its weight, and not at all when that is 0.
+There are no reasons (`why` is empty). An exception raised by a model is a bug of the pair, and is not caught.
 
 Many river models make room for a feature when they are first asked about it. So that a question changes nothing,
 an event with a name the model has not learned with is predicted on a copy, which is slow and soon over. Models
@@ -18,6 +19,7 @@ that draw at random or fill a cache in each prediction (`river.active`, for one)
 
 import contextlib
 import inspect
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -215,6 +217,7 @@ class RiverClassifier(_River):
         super().__init__(model, seed, max_features, max_features_per_event, key)
         self.max_classes = max_classes if self.model._multiclass else 2
         self._names_only = False  # the model has no predict_proba_one
+        self.repaired = 0
 
     def _fits(self, model: Any) -> bool:
         return isinstance(model, base.Classifier) and not isinstance(model, base.MultiLabelClassifier)
@@ -240,6 +243,10 @@ class RiverClassifier(_River):
         names: list[Any] = self.classes[:known] if model._multiclass else [False, True][:known]
         p = [float(said.get(name, 0.0)) for name in names]
         total = sum(p)
+        if not (total < math.inf and min(p) >= 0.0):
+            self.repaired += 1
+            p = [part if 0.0 <= part < math.inf else 0.0 for part in p]
+            total = sum(p)
         return [part / total for part in p] if total > 0.0 else [1.0 / known] * known
 
     def _probabilities(self, model: Any, x: dict[str, Any]) -> Mapping[Any, float]:

@@ -69,7 +69,7 @@ class Annotators:
         self.disagree = disagree
         self.most = most
         self.max_classes = classes
-        self.unknown = 0  # answers by annotators not named
+        self.unknown = 0  # answers, and skips, by annotators not named
         self._named = sorted(set(names))
         self._places: dict[str, int] = {}
         self._classes: dict[str, int] = {}
@@ -116,15 +116,19 @@ class Annotators:
 
     def answered(self, name: str, seconds: float) -> float:
         """Note an answer and how long it took. Returns its price."""
-        if self._named and name not in self._named:
-            self.unknown += 1
+        self._meet(name)
         place = self._place(name)
         self._sums[place, ANSWERS] += 1
         self._sums[place, SECONDS] += max(0.0, seconds)
         self._sums[place, PAID] += self.price(name)
         return self.price(name)
 
+    def _meet(self, name: str) -> None:
+        if self._named and name not in self._named:
+            self.unknown += 1
+
     def skipped(self, name: str) -> None:
+        self._meet(name)
         place = self._place(name)
         self._sums[place, SKIPS] += 1
 

@@ -19,6 +19,7 @@ COUNTS = {
     "refuted": "proposed labels that were wrong",
     "unasked": "labels of events never asked for",
     "alarms": "drift alarms",
+    "unknown_annotator": "answers by somebody who is not among the annotators named",
     "gold": "questions asked whose answer is known, to judge annotators",
 }
 

@@ -219,10 +219,13 @@ class Asker:
         self.strategy.alarm()
 
     def show(self, level: float = math.nan) -> Standings:
-        team = self.annotators.standings() if self.annotators is not None else []
+        team, counts = [], dict(self.counts)
+        if self.annotators is not None:
+            team = self.annotators.standings()
+            counts["unknown_annotator"] = self.annotators.unknown
         level = getattr(self.budget, "level", level)
         share = self.budget.share
-        return Standings(dict(self.counts), len(self.queries.pending), level, share, self.estimates.view(), team)
+        return Standings(counts, len(self.queries.pending), level, share, self.estimates.view(), team)
 
     # --- pieces
 

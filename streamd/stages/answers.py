@@ -1,6 +1,6 @@
 """Predictions as the records that go out: the likeliest classes or the value, the reasons, what is echoed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,6 +21,9 @@ class Predicted(Struct, frozen=True, gc=False):
     ts: int
 
 
+NOT_ASKED: Mapping[int, codec.Asked] = {}
+
+
 class Answers:
     """Writes the predictions of one shard. partition: given to every output, None lets the log choose by key.
 
@@ -35,12 +38,20 @@ class Answers:
         self._describe = kinds.get(settings.task, self._classes)
 
     def write(
-        self, predicted: Sequence[Predicted], predictions: Predictions, classes: Sequence[str]
+        self,
+        predicted: Sequence[Predicted],
+        predictions: Predictions,
+        classes: Sequence[str],
+        asked: Mapping[int, codec.Asked] = NOT_ASKED,
     ) -> list[Output]:
-        """One output per prediction, in order, under the event's key. classes: the learner's."""
+        """One output per prediction, in order, under the event's key. classes: the learner's; asked: of which
+        predictions a query stage has asked for the label."""
         topic, partition, encode = self._settings.predictions, self._partition, codec.encode
         outputs = []
-        for one, told in zip(predicted, self.describe(predicted, predictions, classes), strict=True):
+        described = self.describe(predicted, predictions, classes)
+        for i, why in asked.items():
+            described[i] = replace(described[i], asked=why)
+        for one, told in zip(predicted, described, strict=True):
             record = one.record
             key = record.key if record.key is not None else one.event.id.encode()
             outputs.append(Output(topic, key, encode(told), record.timestamp, partition))

@@ -27,7 +27,7 @@ from msgspec.structs import replace
 from streamd import records as codec
 from streamd.errors import BadRecord, Refused, StateError
 from streamd.journal import Refusal
-from streamd.learners import Decides, KeepsGroups, KeepsVocabulary, Label, Learner, Predictions
+from streamd.learners import Decides, KeepsGroups, KeepsVocabulary, Label, Learner, Predictions, Repairs
 from streamd.learners.drift import Adwin
 from streamd.operating.commanded import Apply
 from streamd.ports import Output, Record
@@ -468,25 +468,26 @@ class Predicting:
         for shadow in run.shadows:
             shadow.execute()
         taken.memos.extend(memos)
-        taken.outputs.extend(self._answers.write(run.predicted, predictions, self.learner.classes))
+        decided = self._decide(run, predictions, memos, taken)
+        classes = self.learner.classes
+        taken.outputs.extend(self._answers.write(run.predicted, predictions, classes, decided.asked))
         if self._alerting is not None:
             turns_left = None if run.journalled is None else run.journalled.turns
             alerts, turns = self._alerting.take(run.posts, memos, turns_left, self.learner)
             self._alerting.advance(self.now)
             taken.outputs.extend(alerts)
             taken.turns.extend(turns)
-        decided = self._decide(run, predictions, memos, taken)
+        taken.outputs.extend(decided.outputs)
         self._judge(run.judged, predictions, memos)
         return decided
 
     def _decide(self, run: Run, predictions: Predictions, memos: Sequence[bytes], taken: Taken) -> Decided:
         if self.querying is None:
-            return Decided([], [], [])
+            return Decided([], [], [], {})
         decided = self.querying.decide(run.undecided, predictions.values, predictions.known, memos, self.learner)
         if run.journalled is None:
             of = {one.seen: packed for one, packed in zip(run.undecided, decided.decisions, strict=True)}
             taken.decisions.extend(of.get(i, b"") for i in range(len(memos)))
-        taken.outputs.extend(decided.outputs)
         return decided
 
     def _judge(
@@ -511,7 +512,7 @@ class Predicting:
     def show(self) -> TaskView:
         labels, total, fading = self.quality.measures()
         return TaskView(
-            counts=dict(self.counts),
+            counts=dict(self.counts) | self._repaired(),
             pending=len(self.pending.waiting),
             pending_bytes=self.pending.bytes,
             early=len(self.pending.early),
@@ -524,6 +525,11 @@ class Predicting:
             vocabulary=self.learner.vocabulary_view() if isinstance(self.learner, KeepsVocabulary) else None,
             querying=None if self.querying is None else self.querying.show(),
         )
+
+    def _repaired(self) -> dict[str, int]:
+        """Not part of the state: a replay takes the predictions as they were repaired."""
+        repaired = self.learner.repaired if isinstance(self.learner, Repairs) else 0
+        return {"repaired_predictions": repaired} if repaired else {}
 
     def freeze(self) -> Callable[[], State]:
         """A cheap copy now, to be called between two batches; the function makes the state, in any thread."""

@@ -121,11 +121,12 @@ class Own(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """decisions: packed, one for each candidate."""
+    """decisions: packed, one for each candidate. asked: why, by the number of the prediction in its run."""
 
     decisions: list[bytes]
     outputs: list[Output]
     own: list[Own]
+    asked: dict[int, codec.Asked]
 
 
 class Querying:
@@ -152,7 +153,7 @@ class Querying:
 
         rows, known, memos: the run's predictions; in a replay there are none, and a candidate brings its memo.
         """
-        decided = Decided([], [], [])
+        decided = Decided([], [], [], {})
         for one in candidates:
             self.advance(one.now)
             if one.truth is not None:
@@ -192,6 +193,8 @@ class Querying:
         self._measure.passed(x, near, decision.ask)
         if query is not None:
             decided.outputs.extend(self._first(query, event, one.record))
+            if isinstance(one.seen, int):
+                decided.asked[one.seen] = codec.Asked(query.utility, query.threshold, query.p_ask)
 
     def _gold(self, one: Undecided, truth: str | float, decided: Decided) -> None:
         """An event that brought its label: perhaps asked about all the same, to judge who answers."""

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as limits
@@ -16,7 +17,9 @@ from streamd.cli.status_querying import annotators_table, querying_lines
 from streamd.errors import ConfigError
 from streamd.learners.groupwise import GroupwiseClassifier
 from streamd.learners.linear import LinearClassifier, LinearRegressor
+from streamd.learners.river_model import RiverClassifier
 from streamd.ports import Record
+from streamd.querying import registry
 from streamd.stages.pending import Bounds
 from streamd.stages.predicting import Predicting
 from streamd.wiring import query as wiring_query
@@ -249,6 +252,90 @@ def test_gold_questions_judge_annotators_and_teach_nothing() -> None:
     assert {one["resource"] for one in told(taken, "outcomes") if not one["success"]} <= {"bob"}
     assert counts(task)["gold"] == 40
     assert task.show().querying.pending == 0  # type: ignore[union-attr]
+
+
+# --- bad input, and what the peers do wrong as a whole
+
+
+@pytest.mark.parametrize("strategy", sorted(registry()))
+def test_every_strategy_comes_out_of_the_configuration_and_decides_on_the_first_event(strategy: str) -> None:
+    """CapyMOA: the active learner that its wrapper makes raises NullPointerException."""
+    task = stage(query={"strategy": strategy, "budget": 0.5})
+    task.take([event(f"{i}", i, features={"x": float(i % 5), "z": float(i % 3)}) for i in range(40)])
+    task.take([label(f"{i}", "ab"[i % 2]) for i in range(40)])
+    task.take([event(f"n{i}", i, features={"x": float(i % 5), "z": float(i % 3)}) for i in range(40)])
+    asked = counts(task)
+    assert 0 < asked["asked"] <= 40 + 5
+    assert asked.get("answered", 0) <= asked["asked"]
+
+
+def test_an_event_without_an_id_is_a_dead_letter_and_no_candidate() -> None:
+    """Vowpal Wabbit: an unlabelled example without a tag ends the process."""
+    task = stage()
+    taken = task.take([Record("events", 0, 0, 0, None, b'{"features":{"x":1.0}}'), event("a")])
+    assert len(written(taken, "dead")) == 1
+    assert [query["event"] for query in told(taken)] == ["a"]
+    assert counts(task) == {"asked": 1}
+
+
+DIVERGING = {
+    "path": "river.linear_model.SoftmaxRegression",
+    "params": {"optimizer": {"path": "river.optim.SGD", "params": {"lr": 1e308}}},
+}
+
+
+@pytest.mark.parametrize("strategy", ["auto", "calmid", "iwal", "self_labelling", "variable"])
+def test_a_model_that_says_nonsense_is_repaired_counted_and_asked_about(strategy: str) -> None:
+    asked = wiring_query.build("t", pipeline(query={"strategy": strategy, "budget": 0.5}), "g", 0, 4)
+    settings = msgspec.structs.replace(SETTINGS, bounds=ROOMY)
+    task = Predicting(settings, lambda: RiverClassifier(DIVERGING), 0, querying=asked)
+    with np.errstate(all="ignore"):
+        for i in range(30):
+            taken = task.take([event(f"{i}", i, features={"x": 10.0 ** (i % 5)}), label(f"{i}", "abc"[i % 3])])
+            (prediction,) = told(taken, "predictions")
+            p = prediction["p"].values()
+            assert not p or (min(p) >= 0.0 and sum(p) == pytest.approx(1.0))
+    assert task.show().counts["repaired_predictions"] > 0
+    shown = task.show().querying
+    assert shown is not None
+    assert 0 < shown.counts["asked"] <= 0.5 * 30 + 5
+    assert shown.estimates.answers == shown.counts["answered"]
+
+
+def test_a_model_that_knows_no_class_or_only_one_is_ignorant() -> None:
+    """river: a tree that knows no class has entropy 0 and is never asked about."""
+    asked = wiring_query.build("t", pipeline(query={"budget": 0.1}), "g", 0, 4)
+    settings = msgspec.structs.replace(SETTINGS, bounds=ROOMY)
+    tree = "river.tree.HoeffdingTreeClassifier"
+    task = Predicting(settings, lambda: RiverClassifier(tree), 0, querying=asked)
+    queries = told(task.take([event(f"{i}", i) for i in range(100)]))
+    queries += told(task.take([label(queries[0]["event"], "only"), *(event(f"n{i}", i) for i in range(100))]))
+    assert min(query["utility"] for query in queries) >= 1.0  # and what breaks ties
+    assert len(queries) == pytest.approx(20, abs=6)
+
+
+def test_an_unknown_class_and_an_unknown_annotator_are_heard_and_counted() -> None:
+    task = stage(query={"annotators": ["ann"]})
+    task.take([event("k", label="yes"), event("a"), event("b")])
+    task.take([label("a", "zebra", annotator="mallory")])
+    task.take([Record("labels", 0, 0, 1, b"b", b'{"id":"b","skip":true,"annotator":"mallory"}')])
+    shown = task.show().querying
+    assert shown is not None
+    assert task.learner.classes == ["yes", "zebra"]
+    told_of = {name: count for name, count in shown.counts.items() if count}
+    assert told_of == {"asked": 2, "answered": 1, "skipped": 1, "unknown_annotator": 2}
+    assert [(one.name, one.load) for one in shown.annotators] == [("ann", 1), ("mallory", 0)]
+
+
+def test_a_prediction_says_why_its_label_was_asked_for() -> None:
+    task = stage(query={"budget": 0.5})
+    taken = task.take([event(f"{i}") for i in range(20)] + [event("l", label="yes")])
+    asked = {query["event"]: query for query in told(taken)}
+    assert 0 < len(asked) < 20
+    for prediction in told(taken, "predictions"):
+        query = asked.get(prediction["id"])
+        why = None if query is None else {name: query[name] for name in ("utility", "threshold", "p_ask")}
+        assert prediction.get("asked") == why
 
 
 # --- laws

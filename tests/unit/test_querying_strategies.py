@@ -232,6 +232,13 @@ def test_cognitive_dual_strategies_take_any_run_of_events() -> None:
         assert 0 < sum(go(strategy, stream(400))) <= 0.21 * 400 + 20
 
 
+@pytest.mark.parametrize("name", ["cogdqs", "dbalstream"])
+def test_density_strategies_in_the_bucket_never_overspend(name: str) -> None:
+    """scikit-activeml: CogDQS spends 13 % of 20 %, DBALStream in chunks of 100 spends 11.65 % of 10 %."""
+    asked = go(MADE[name](TokenBucket(0.1)), stream(2000))
+    assert 0 < sum(asked) <= 0.1 * 2000 + 5
+
+
 def test_the_chance_of_iwal_falls_with_the_evidence_and_is_continuous() -> None:
     """Vowpal Wabbit: past the threshold it is 1e-5 to 1e-9, and then rises."""
     for k in (10, 1000, 100_000):
