@@ -122,8 +122,8 @@ class Play:
             return told
         for partition, offset in self._read.items():
             found = self.client.read(self.pipeline.answers, partition, offset, 1000)
-            self._read[partition] += len(found)
             for record in found:
+                self._read[partition] = record.offset + 1  # transactions take offsets, too
                 match = json.loads(record.value or b"")
                 if "resource" in match and self.rng.random() < 0.8:
                     one = {"id": match["id"], "pool": match["pool"], "success": self.rng.random() < 0.5}
