@@ -75,7 +75,7 @@ def numbers(edges: Sequence[Edge], given: bool, money: bool) -> tuple[NDArray[np
         if None in told:
             raise BadRecord("edges: an edge has no p")
         p = np.array(told, np.float64)
-        if not ((p >= 0.0) & (p <= 1.0)).all():
+        if len(p) and not (p.min() >= 0.0 and p.max() <= 1.0):  # a NaN is its own least and most
             raise BadRecord("edges: p must be within 0 and 1")
     else:
         p = np.zeros(len(told))

@@ -165,7 +165,7 @@ class Pool:
             edges = self._edges(arrival) if edges is None else edges
         if arrival.edges is not None and isinstance(edges, Edges):
             self.counts["unknown_edges"] += int(np.count_nonzero(edges.slots < 0))
-        slot = -1 if decision.resource is None else self._slot(decision.resource)
+        slot = -1 if decision.resource is None else self._chosen(arrival, edges, decision.resource)
         if decision.resource is not None and slot < 0:
             raise BadRecord("the resource of the decision is not known")
         codes = self.chances.codes(arrival.features)
@@ -344,6 +344,14 @@ class Pool:
     def _slot(self, resource: str | None) -> int:
         assert resource is not None
         return int(self.resources.names.find([resource])[0])
+
+    def _chosen(self, arrival: Arrival, edges: Edges | str | None, resource: str) -> int:
+        """The slot of a decision's resource: mostly one of the edges, whose slots are known."""
+        if arrival.edges is not None and isinstance(edges, Edges):
+            for i, edge in enumerate(arrival.edges):
+                if edge.resource == resource:
+                    return int(edges.slots[i])
+        return self._slot(resource)
 
     def _row(self, name: str) -> Any:
         slot = self._slot(name)

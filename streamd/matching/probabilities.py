@@ -173,6 +173,8 @@ class Chances:
 
     def state(self) -> State:
         """Live arrays; the caller copies. Pairs in order of their code, so that equal states are equal bytes."""
+        if self.source.kind == "beta":
+            self._grow()  # a replay prices nothing, so it may not have seen those that joined last
         order = np.argsort(self._pair, kind="stable")
         order = order[self._pair[order] != 0]
         arrays = {

@@ -274,6 +274,20 @@ def test_snapshot_and_journal_restore_the_same(
     assert restored.show() == live.show()
 
 
+def test_a_replay_that_priced_nothing_has_the_same_state() -> None:
+    stream = Stream()
+    for i in range(40):  # more than there is room for from the start
+        stream.annotator(f"r{i}")
+    stream.query("q1", ["r1"], ["r2"])
+    task = Matching(BETA, 0)
+    taken = task.take(stream.records)
+
+    replayed = Matching(BETA, 0)
+    replayed.replay(stream.records, taken.refused, taken.memos)
+
+    assert digest(replayed) == digest(task)
+
+
 def test_two_pipelines_that_ask_one_pool_do_not_mix() -> None:
     # given the same question id of two askers
     stream = Stream().annotator("ann", 5.0)
