@@ -14,6 +14,7 @@ from streamd import config as configuration
 from streamd import wiring
 from streamd.cli.operating import addresses
 from streamd.cli.options import ConfigFile, Json, load, print_json
+from streamd.cli.promoted import sentence
 from streamd.cli.reload import against_live, sentences
 from streamd.config import Config, MatchPipeline, Pipeline
 from streamd.config.keys import AnyPipeline
@@ -86,6 +87,8 @@ def _against_live(config: Config, url: str, json: bool) -> None:
         return
     for line in sentences(answer.reloaded, "a reload would change", "a restart is needed for"):
         print(f"{answer.worker.worker}: {line}")
+    for one in answer.promoted:
+        print(f"{answer.worker.worker}: {sentence(one)}")
 
 
 def plan(config: Config, path: Path) -> Plan:

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from streamd.cli.operating import Done, Partition, Urls, Workers, addresses, carry_out, report
+from streamd.cli.operating import Partition, Urls, Workers, addresses, carry_out, report
 from streamd.cli.options import ConfigFile, Json, existing, load, note
+from streamd.cli.promoted import exchange
 from streamd.config import Config
 from streamd.errors import Refused
 from streamd.operating.mailbox import Command
@@ -29,7 +30,7 @@ def promote(
     where = addresses(loaded, url, workers)
     done = carry_out(loaded, pipeline, [Command("promote", shadow.encode(), partition)], where)
     if not json and any(one.done for one in done.outcomes):
-        _say(done, shadow)
+        note(exchange(pipeline, shadow))
     report(done, json)
 
 
@@ -40,10 +41,3 @@ def _known(config: Config, pipeline: str, shadow: str) -> None:
     known = getattr(config.pipeline[pipeline], "shadow", {})
     if shadow not in known:
         raise Refused(f"pipeline {pipeline} has no shadow {shadow}; it has {', '.join(known) or 'none'}")
-
-
-def _say(done: Done, shadow: str) -> None:
-    note(
-        f"the state remembers this. To make the file say so, exchange [pipeline.{done.pipeline}.learner] and "
-        f"[pipeline.{done.pipeline}.shadow.{shadow}]"
-    )

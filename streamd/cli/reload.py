@@ -1,6 +1,7 @@
 """`streamd reload`: the running workers read their configuration file again; what can change, does."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 import typer
@@ -8,10 +9,14 @@ from msgspec import Struct
 
 from streamd.cli.operating import Reached, Urls, Workers, addresses, request
 from streamd.cli.options import ConfigFile, Json, load, note, print_json
+from streamd.cli.promoted import Promoted, promoted
 from streamd.config import Config, secret, without_secrets, written
 from streamd.errors import EXIT_FAILURE, Refused
+from streamd.http.app import Pipelines
 from streamd.http.operating import Configured, Reload
 from streamd.operating.reloading import Reloaded, compare
+
+T = TypeVar("T")
 
 
 class Answer(Struct, frozen=True):
@@ -19,6 +24,12 @@ class Answer(Struct, frozen=True):
 
     worker: Reached
     reloaded: Reloaded
+
+
+class Difference(Answer, frozen=True):
+    """What a reload would do, and what promotions left to be changed in the file."""
+
+    promoted: Sequence[Promoted] = ()
 
 
 def reload(config: ConfigFile = None, url: Urls = None, workers: Workers = 1, json: Json = False) -> None:
@@ -51,19 +62,23 @@ def ask(url: str, token: str | None) -> Answer:
     return Answer(Reached(url, found.worker), found.reloaded)
 
 
-def against_live(config: Config, url: str) -> Answer:
+def against_live(config: Config, url: str) -> Difference:
     """What a reload to this configuration would do to a running worker. Raises Refused if none answers there."""
-    token = secret(config.http.token_file, key="http.token_file")
-    status, body = request(url, "GET", "/v1/config", token)
+    live, shown = _asked(config, url, "/v1/config", Configured), _asked(config, url, "/v1/pipelines", Pipelines)
+    named = msgspec.structs.replace(config.worker, name=live.config["worker"]["name"])  # each worker has its own
+    told = without_secrets(written(msgspec.structs.replace(config, worker=named)))
+    left = promoted(config, shown.pipelines) if shown.group == config.group else []
+    return Difference(Reached(url, live.worker), compare(live.config, told), left)
+
+
+def _asked(config: Config, url: str, path: str, kind: type[T]) -> T:
+    status, body = request(url, "GET", path, secret(config.http.token_file, key="http.token_file"))
     if status == 0:
         raise Refused(f"nobody answers at {url}; name a running worker with --url")
     try:
-        live = msgspec.json.decode(body, type=Configured)
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise Refused(f"{url} answers {status}; is it streamd?") from None
-    named = msgspec.structs.replace(config.worker, name=live.config["worker"]["name"])  # each worker has its own
-    told = without_secrets(written(msgspec.structs.replace(config, worker=named)))
-    return Answer(Reached(url, live.worker), compare(live.config, told))
 
 
 def _print(answers: Sequence[Answer]) -> None:

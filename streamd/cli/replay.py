@@ -1,8 +1,6 @@
 """`streamd replay`: a recorded stream through one or more configurations, in memory, and their quality."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +8,6 @@ from typing import Annotated
 import numpy as np
 import typer
 from msgspec import Struct
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from streamd import config as configuration
@@ -19,6 +15,7 @@ from streamd import wiring
 from streamd.cli.csv_source import Columns
 from streamd.cli.curves import svg
 from streamd.cli.options import Json, console, print_json
+from streamd.cli.progress import bar
 from streamd.cli.replay_source import is_file, of_file, of_topics, renamed
 from streamd.cli.replay_verify import report as report_verified
 from streamd.cli.replay_verify import verify as verified
@@ -117,7 +114,9 @@ def replay(
         if source is not None or len(loaded) > 1:
             raise Refused("--verify reads the journal: give it one configuration, and nothing to replay")
         wiring.warm_up(loaded[0])
-        report_verified(verified(loaded[0], pipeline, lambda done: None), json)
+        with bar("verifying", None) as show:
+            found = verified(loaded[0], pipeline, show)
+        report_verified(found, json)
         return
     if source is None:
         raise Refused("say what to replay: a file, or a topic that a pipeline reads")
@@ -172,18 +171,22 @@ def compare(source: str, given: Sequence[tuple[str, Config, str]], records: Sequ
         raise Refused("the configurations differ in their task; only equal tasks can be compared")
     known = truth(first.task, first.events, first.labels, records)
     runs: list[tuple[Run, Replayed]] = []
-    with _progress(len(records) * len(given)) as show:
+    with bar("replaying", len(records) * len(given)) as show:
         for i, (path, config, name) in enumerate(given):
             here = renamed(records, first.inputs, config.pipeline[name].inputs)
             _, fresh = wiring.shards(config, name)
             wiring.warm_up(config)
             one = Replay(roles(config.pipeline[name]), partial(_task, fresh), known)
-            done = one.run(by_partition(here), partial(show, i * len(records)))
+            done = one.run(by_partition(here), partial(_told, show, i * len(records)))
             runs.append((_run(path, config, name, done), done))
     measure = MEASURE[first.task]
     found = [difference(runs[0][1].scores, done.scores) for _, done in runs[1:]]
     better = "less" if measure in FALLING else "more"
     return Report(source, first.task, measure, better, [run for run, _ in runs], found)
+
+
+def _told(show: Callable[[int], None], before: int, done: int) -> None:
+    show(before + done)
 
 
 def _task(fresh: Callable[[int], Shard], partition: int) -> Task:
@@ -211,24 +214,6 @@ def _run(path: str, config: Config, name: str, done: Replayed) -> Run:
         per_second=done.records / done.seconds if done.seconds else 0.0,
         curve=curve(done.scores),
     )
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; silence elsewhere."""
-    out = Console(stderr=True)
-    columns = (TextColumn("replaying"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=out, disable=not out.is_terminal, transient=True) as bar:
-        task = bar.add_task("replaying", total=total)
-        shown = 0.0
-
-        def show(before: int, done: int) -> None:
-            nonlocal shown
-            if (now := time.monotonic()) - shown > 0.1:
-                shown = now
-                bar.update(task, completed=before + done)
-
-        yield show
 
 
 def _print(report: Report) -> None:

@@ -1,6 +1,7 @@
 """`streamd replay --verify`: the journal decided anew, every output compared with what was written."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import typer
 from msgspec import Struct
@@ -21,13 +22,17 @@ class Verification(Struct, frozen=True):
 
 
 def verify(config: Config, pipeline: str, progress: Callable[[int], None]) -> list[Verification]:
-    """Verify a pipeline, or all of them. Raises Refused, StateError."""
+    """Verify a pipeline, or all of them. progress: told the records done. Raises Refused, StateError."""
     if pipeline and pipeline not in config.pipeline:
         raise Refused(f"there is no pipeline {pipeline}; there are {', '.join(config.pipeline)}")
     client, store = wiring.client(existing(config)), wiring.store(config)
     try:
         names = [pipeline] if pipeline else list(config.pipeline)
-        return [_verify(config, name, client, store, progress) for name in names]
+        found, done = list[Verification](), 0
+        for name in names:
+            found.append(_verify(config, name, client, store, partial(_told, progress, done)))
+            done += sum(one.records for one in found[-1].partitions)
+        return found
     finally:
         store.close()
         client.close()
@@ -43,7 +48,15 @@ def _verify(
     verifier = Verifier(client, store, wiring.journal(config, name), identity, fresh, shared)
     known = client.topics()
     count = known[own.events].partitions if own.events in known else 0
-    return Verification(name, [verifier.verify(partition, progress) for partition in range(count)])
+    verified, done = list[Verified](), 0
+    for partition in range(count):
+        verified.append(verifier.verify(partition, partial(_told, progress, done)))
+        done += verified[-1].records
+    return Verification(name, verified)
+
+
+def _told(progress: Callable[[int], None], before: int, done: int) -> None:
+    progress(before + done)
 
 
 def report(found: Sequence[Verification], json: bool) -> None:

@@ -129,7 +129,20 @@ class Operator:
 
     def caught_up(self) -> None:
         topic = self.config.pipeline["p"].events
-        until(lambda: self.shard().get("positions", {}).get(topic) == self.sent, "all is processed")
+
+        def done() -> bool:
+            return self._ended() or self.shard().get("positions", {}).get(topic) == self.sent
+
+        until(done, "all is processed")
+        assert not self._ended(), (self._folder / "said").read_text()[-2000:]
+
+    def has_snapshot(self) -> None:
+        while self.shard().get("snapshot") is None:  # one is made after an epoch, if it is time
+            self.send({"x": 1.0})
+            self.caught_up()
+
+    def _ended(self) -> bool:
+        return self.daemon is not None and self.daemon.poll() is not None
 
     def counted(self, commands: dict[str, int]) -> None:
         until(lambda: self.shard().get("commands") == commands, f"{commands} were carried out")
@@ -163,9 +176,7 @@ def test_an_operators_day(operator: Operator) -> None:
     operator.send(*numbers(range(10)))
     operator.start()
     operator.caught_up()
-    while operator.shard().get("snapshot") is None:  # one is made after an epoch, if it is time
-        operator.send({"x": 1.0})
-        operator.caught_up()
+    operator.has_snapshot()
 
     # what is there
     first = operator.json("snapshot", "list")[-1]["epoch"]
@@ -221,3 +232,48 @@ def test_an_operators_day(operator: Operator) -> None:
     assert operator.json("dead-letters", "retry", "--at", "0/1")["letters"] == 0
     assert [one["tries"] for one in operator.json("dead-letters", "show")] == [1]
     assert operator.end() == 0
+
+
+SHADOW = """
+[pipeline.p.shadow.slow]
+kind = "river"
+model = { path = "river.linear_model.LogisticRegression", params = { l2 = 0.5 } }
+"""
+
+
+def test_a_shadow_is_promoted_and_the_stream_replayed_and_verified(operator: Operator) -> None:
+    topic = operator.config.pipeline["p"].events
+    Path("plain.toml").write_text(Path("streamd.toml").read_text())
+    Path("streamd.toml").write_text(Path("streamd.toml").read_text() + SHADOW)
+    operator.send(*numbers(range(20)))
+    operator.start()
+    operator.caught_up()
+    operator.has_snapshot()
+    first = operator.json("snapshot", "list")[-1]["epoch"]
+    assert operator.run("check", "--against-live")[1].endswith(": nothing differs\n")
+
+    # the shadow becomes the live model; the file is said to lag behind, until the two are exchanged in it
+    old = operator.shard()["shadows"]
+    (done,) = operator.json("promote", "p", "slow")["outcomes"]
+    assert done["done"]
+    operator.counted({"promote": 1})
+    operator.send(*numbers(range(20)))
+    operator.caught_up()
+    new = operator.shard()["shadows"]
+    assert (new["live"], new["shadows"][0]["model"]) == (old["shadows"][0]["model"], old["live"])
+    assert (
+        "exchange [pipeline.p.learner] and [pipeline.p.shadow.slow]" in operator.run("check", "--against-live")[1]
+    )
+    made = operator.json("trace", str(operator.sent - 1))[-1]
+    assert (made["what"], new["live"] in json.dumps(made)) == ("predictions", True)
+
+    # what the topic holds through two configurations, while the daemon runs; then all of the journal once more
+    report = operator.json("replay", topic, "--from", "5", "-c", "streamd.toml", "-c", "plain.toml")
+    assert [run["events"] for run in report["runs"]] == [operator.sent - 5] * 2
+    assert report["differences"][0]["mean"] == 0  # a shadow changes nothing
+    (verified,) = operator.json("replay", "--verify")
+    (one,) = verified["partitions"]
+    assert (one["problem"], one["outputs"]) == ("", operator.sent)
+    assert operator.end() == 0
+    between = operator.run("snapshot", "diff", "p", str(first))
+    assert (between[0], "slow" in between[1]) == (0, True), between

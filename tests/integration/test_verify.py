@@ -41,7 +41,10 @@ def stream(folder: Path, more: str = SHADOW, partitions: int = 2) -> Config:
 
 def test_the_journal_makes_every_output_again(tmp_path: Path) -> None:
     config = stream(tmp_path)
-    (found,) = verified(config)
+    told = list[int]()
+    (found,) = verify(config, "p", told.append)
+    assert told == sorted(told)
+    assert told[-1] == sum(one.records for one in found.partitions)
     for one in found.partitions:
         assert one.problem == ""
         assert one.after == 0

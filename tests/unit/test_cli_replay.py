@@ -78,6 +78,63 @@ def test_topics_are_merged_by_time_and_may_be_replayed_from_an_offset_or_a_time(
     assert [record.topic for record in terminal.records("events-predictions")] == []
 
 
+MATCH = """
+[log]
+kind = "sqlite"
+[pipeline.desk]
+task = "match"
+events = "queries"
+resources = "annotators"
+outcomes = "outcomes"
+matches = "assignments"
+{rule}
+"""
+
+
+def test_a_matching_pipeline_is_replayed_from_its_topics_under_two_rules(terminal: Terminal) -> None:
+    for name, rule in (("streamd.toml", ""), ("greedy.toml", "rule = { kind = 'greedy' }")):
+        terminal.file(name, MATCH.format(rule=rule))
+    people = [{"id": f"a{i}", "pool": "x", "capacity": 3} for i in range(4)]
+    asked = [
+        {"id": f"q{i}", "pool": "x", "edges": [[f"a{(i + j) % 4}", 0.3 + j / 4] for j in range(2)]}
+        for i in range(20)
+    ]
+    ends = [{"id": f"q{i}/1", "pool": "x", "success": i % 3 == 0} for i in range(20)]
+    for topic, rows, at in (("annotators", people, 1000), ("queries", asked, 2000), ("outcomes", ends, 2005)):
+        terminal.append(
+            topic, [Output("", b"x", json.dumps(row).encode(), at + 10 * i, 0) for i, row in enumerate(rows)]
+        )
+    done = terminal("replay", "queries", "-c", "streamd.toml", "-c", "greedy.toml", "--json")
+    assert done.code == 0, done.err
+    assert done.json["measure"] == "success"
+    for run in done.json["runs"]:
+        assert (run["events"], run["scored"]) == (20, 20)
+        assert 4 <= run["matches"] <= 20
+        assert run["matches"] / 20 * 0.3 - 1e-9 <= run["score"] <= run["matches"] / 20 * 0.55 + 1e-9
+    assert done.json["differences"][0]["n"] == 20
+    assert terminal.records("assignments") == []
+
+
+def test_an_asking_pipeline_gets_the_labels_it_asked_for_and_no_others(terminal: Terminal) -> None:
+    asking = (
+        "queries = 'queries'\noutcomes = 'outcomes'\n[pipeline.a.query]\nstrategy = 'random'\nbudget = {budget}\n"
+    )
+    for name, budget in (("streamd.toml", 0.2), ("half.toml", 0.5)):
+        terminal.file(name, CONFIG.format(partitions=1) + asking.format(budget=budget))
+    name = terminal.file("in.jsonl", text(lines(400)))
+    done = terminal("replay", name, "-c", "streamd.toml", "-c", "half.toml", "--delay", "3", "--json")
+    assert done.code == 0, done.err
+    for run, share in zip(done.json["runs"], (0.2, 0.5), strict=True):
+        assert run["queries"] == pytest.approx(400 * share, rel=0.3)
+        assert run["labels"] == run["queries"]
+        assert run["withheld"] == 400 - run["queries"]
+        assert run["scored"] == 400  # by the recording's labels, the withheld among them
+    assert (
+        terminal("replay", name, "-c", "streamd.toml", "--delay", "3", "--json").json["runs"][0]["queries"]
+        == (done.json["runs"][0]["queries"])
+    )
+
+
 def test_a_file_cut_in_its_last_line_is_refused_and_nothing_is_replayed(terminal: Terminal) -> None:
     name = terminal.file("cut.jsonl", text(lines(3)) + '{"id": "e4", "feat')
     done = terminal("replay", name)

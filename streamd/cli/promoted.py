@@ -1,0 +1,64 @@
+"""What a promotion left to be changed in the configuration file: the state remembers it, the file does not."""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from streamd import config as configuration
+from streamd import wiring
+from streamd.config import Config, Pipeline
+from streamd.views import EngineView
+
+
+class Promoted(Struct, frozen=True):
+    """On these partitions what the file calls this shadow is live. model: its name."""
+
+    pipeline: str
+    shadow: str
+    model: str
+    partitions: Sequence[int]
+
+
+def promoted(config: Config, views: Iterable[EngineView]) -> list[Promoted]:
+    """Where the running shards' live model is one of the file's shadows."""
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for view in views:
+        pipeline = config.pipeline.get(view.pipeline)
+        if not isinstance(pipeline, Pipeline):
+            continue
+        roles = _roles(view.pipeline, pipeline)
+        for shard in view.shards:
+            live = "" if shard.shadows is None else shard.shadows.live
+            if shadow := roles.get(live, ""):
+                found.setdefault((view.pipeline, shadow, live), []).append(shard.partition)
+    return [Promoted(*what, sorted(partitions)) for what, partitions in found.items()]
+
+
+def _roles(name: str, pipeline: Pipeline) -> dict[str, str]:
+    """Of each model, as a running shard shows it: its shadow's name in the file, empty for the learner's."""
+    told = {"": pipeline.learner, **pipeline.shadow}
+    models = {
+        shadow: (f"{keys['kind']}/{configuration.digest(wiring.meaning(pipeline, shadow or None))}", keys)
+        for shadow, keys in told.items()
+    }
+    names = [model for model, _ in models.values()]
+    return {
+        model if names.count(model) == 1 else f"{model}+{configuration.digest(keys)}": shadow
+        for shadow, (model, keys) in models.items()
+    }
+
+
+def exchange(pipeline: str, shadow: str) -> str:
+    """How to make the file say what is."""
+    return (
+        f"the state remembers this. To make the file say so, exchange [pipeline.{pipeline}.learner] and "
+        f"[pipeline.{pipeline}.shadow.{shadow}]"
+    )
+
+
+def sentence(found: Promoted) -> str:
+    where = ", ".join(map(str, found.partitions))
+    what = (
+        f"the shadow {found.shadow} of pipeline {found.pipeline} was promoted ({found.model}, partitions {where})"
+    )
+    return f"{what}; {exchange(found.pipeline, found.shadow)}"
