@@ -6,63 +6,67 @@ Exit codes are those of `streamd.errors`: 0, 1, 2 usage, 65 state, 70 a bug, 75 
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import typer
 
 from streamd import __version__
-from streamd.cli.active import active
-from streamd.cli.asking import explain, predict
-from streamd.cli.check import check
-from streamd.cli.crowd import crowd
-from streamd.cli.dead_letters import dead_letters
-from streamd.cli.demo import demo
-from streamd.cli.groupwise import groupwise
-from streamd.cli.init import init
-from streamd.cli.match import match
-from streamd.cli.promote import promote
-from streamd.cli.reload import reload
-from streamd.cli.replay import replay
-from streamd.cli.run import run
-from streamd.cli.send import send
-from streamd.cli.skip import skip
-from streamd.cli.snapshots import snapshots
-from streamd.cli.ss3 import ss3
-from streamd.cli.status import status
-from streamd.cli.tail import tail
-from streamd.cli.tests import run_tests
-from streamd.cli.topics import topics
-from streamd.cli.trace import trace
 from streamd.errors import EXIT_BUG, StreamdError
 
-app = typer.Typer(
-    name="streamd",
-    help="A daemon that learns from a stream while it serves it.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-VERBS = (
-    *(run, check, init, send, tail, status),
-    *(reload, skip, promote, trace),
-    *(predict, explain, replay),
-    *(demo, crowd),
-)
-for verb in VERBS:
-    app.command()(verb)
-app.command("test")(run_tests)
-app.add_typer(active, name="active")
-app.add_typer(groupwise, name="groupwise")
-app.add_typer(match, name="match")
-app.add_typer(snapshots)
-app.add_typer(dead_letters)
-app.add_typer(ss3, name="ss3")
-app.add_typer(topics)
+VERBS = {
+    "run": "run:run",
+    "check": "check:check",
+    "init": "init:init",
+    "send": "send:send",
+    "tail": "tail:tail",
+    "status": "status:status",
+    "reload": "reload:reload",
+    "skip": "skip:skip",
+    "promote": "promote:promote",
+    "trace": "trace:trace",
+    "predict": "asking:predict",
+    "explain": "asking:explain",
+    "replay": "replay:replay",
+    "demo": "demo:demo",
+    "crowd": "crowd:crowd",
+    "test": "tests:run_tests",
+    "active": "active:active",
+    "groupwise": "groupwise:groupwise",
+    "match": "match:match",
+    "snapshot": "snapshots:snapshots",
+    "dead-letters": "dead_letters:dead_letters",
+    "ss3": "ss3:ss3",
+    "topics": "topics:topics",
+}
+"""Verb -> its file and its function, or its group of further verbs, in the order of `--help`."""
+
+
+def command_line(verbs: Sequence[str]) -> typer.Typer:
+    """The command line with these verbs: only they are imported, lest a daemon start as slowly as all."""
+    app = typer.Typer(
+        name="streamd",
+        help="A daemon that learns from a stream while it serves it.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for verb in verbs:
+        file, _, name = VERBS[verb].partition(":")
+        found = getattr(import_module(f"streamd.cli.{file}"), name)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=verb)
+        else:
+            app.command(verb)(found)
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: runs a verb and exits. Every failure is one line on stderr and an exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    verbs = given[:1] if given and given[0] in VERBS else tuple(VERBS)
     try:
-        app(args=arguments, prog_name="streamd")
+        command_line(verbs)(args=given, prog_name="streamd")
     except StreamdError as error:
         _say(str(error))
         sys.exit(error.exit_code)
@@ -83,7 +87,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None: ...

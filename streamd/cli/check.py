@@ -19,7 +19,7 @@ from streamd.cli.reload import against_live, sentences
 from streamd.config import Config, MatchPipeline, Pipeline
 from streamd.config.keys import AnyPipeline
 from streamd.errors import Refused
-from streamd.learners import registry
+from streamd.learners import constructor_of
 
 
 class PipelinePlan(Struct, frozen=True):
@@ -131,8 +131,7 @@ def _pipeline(name: str, pipeline: AnyPipeline) -> PipelinePlan:
 def _learner(pipeline: Pipeline) -> dict[str, Any]:
     """Kind, the parameters given, and the defaults of the others."""
     kind = pipeline.learner["kind"]
-    known = registry()
-    constructor = known.get(f"{kind}/{pipeline.task}") or known.get(kind)
+    constructor = constructor_of(f"{kind}/{pipeline.task}")
     signature = inspect.signature(constructor).parameters if constructor else {}
     defaults = {n: p.default for n, p in signature.items() if p.default is not inspect.Parameter.empty}
     return {"kind": kind, **defaults, **pipeline.learner}

@@ -1,10 +1,9 @@
 """Compiled inner loops: pure functions over arrays, each beside its learner or rule by name."""
 
 from collections.abc import Collection
+from importlib import import_module
 
-from streamd.kernels import groupwise, linear, quality, querying
-
-OF_LEARNERS = {"groupwise": groupwise.load, "linear": linear.load}
+OF_LEARNERS = ("groupwise", "linear")
 
 
 def load(kinds: Collection[str] | None = None) -> None:
@@ -12,9 +11,6 @@ def load(kinds: Collection[str] | None = None) -> None:
 
     Not SS3's, which takes a minute the first time: its learner does that when it is made.
     """
-    quality.load()
-    if kinds is None:
-        querying.load()
-    for kind, kernel in OF_LEARNERS.items():
-        if kinds is None or kind in kinds:
-            kernel()
+    wanted = [kind for kind in OF_LEARNERS if kinds is None or kind in kinds]
+    for name in ("quality", *(("querying",) if kinds is None else ()), *wanted):
+        import_module(f"streamd.kernels.{name}").load()

@@ -15,6 +15,7 @@ compiled learner pays no price per event. Results do not depend on how the strea
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -171,21 +172,29 @@ class Committee(Protocol):
         """(K, C) probabilities, or (K, 1) values, of the members a prediction was made of; K may be 0."""
 
 
-def registry() -> dict[str, Callable[..., Learner]]:
-    """kind -> constructor. A new learner is one file and one line here."""
-    from streamd.learners.groupwise import GroupwiseChooser, GroupwiseClassifier, GroupwiseRegressor
-    from streamd.learners.linear import LinearClassifier, LinearRegressor
-    from streamd.learners.river_model import RiverClassifier, RiverRegressor
-    from streamd.learners.ss3 import SS3Classifier
+KINDS = {
+    "groupwise/choose": "streamd.learners.groupwise:GroupwiseChooser",
+    "groupwise/classify": "streamd.learners.groupwise:GroupwiseClassifier",
+    "groupwise/regress": "streamd.learners.groupwise:GroupwiseRegressor",
+    "linear/classify": "streamd.learners.linear:LinearClassifier",
+    "linear/regress": "streamd.learners.linear:LinearRegressor",
+    "river/classify": "streamd.learners.river_model:RiverClassifier",
+    "river/regress": "streamd.learners.river_model:RiverRegressor",
+    "ss3/classify": "streamd.learners.ss3:SS3Classifier",
+    "ss3/text": "streamd.learners.ss3:SS3Classifier",
+}
+"""kind/task -> where its constructor is. A new learner is one file and one line here."""
 
-    return {
-        "groupwise/choose": GroupwiseChooser,
-        "groupwise/classify": GroupwiseClassifier,
-        "groupwise/regress": GroupwiseRegressor,
-        "linear/classify": LinearClassifier,
-        "linear/regress": LinearRegressor,
-        "river/classify": RiverClassifier,
-        "river/regress": RiverRegressor,
-        "ss3/classify": SS3Classifier,
-        "ss3/text": SS3Classifier,
-    }
+
+def constructor_of(name: str) -> Callable[..., Learner] | None:
+    """Of a `kind/task`, None if there is none. Only then is it imported: nobody waits for a learner he has not."""
+    if name not in KINDS:
+        return None
+    module, _, constructor = KINDS[name].partition(":")
+    found: Callable[..., Learner] = getattr(import_module(module), constructor)
+    return found
+
+
+def registry() -> dict[str, Callable[..., Learner]]:
+    """kind/task -> constructor, of all of them."""
+    return {name: found for name in KINDS if (found := constructor_of(name)) is not None}

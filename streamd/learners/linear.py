@@ -25,12 +25,12 @@ not; a feature without variance counts as 0, and a standardised value is held wi
 import math
 from array import array
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from river import base
-from river.utils import dataframe
 
 from streamd.errors import BadRecord, ConfigError, StateError
 from streamd.kernels import linear as kernel
@@ -406,11 +406,13 @@ class LinearClassifier(_Linear, base.MiniBatchClassifier):  # type: ignore[misc]
 
     def predict_proba_many(self, X: Any) -> Any:
         p = self._predict_rows(_rows(X)).values
+        dataframe = _dataframe()
         like = dataframe.into_frame(X)
         return dataframe.to_native_frame({y: p[:, c] for c, y in enumerate(self.classes)}, like=like)
 
     def predict_many(self, X: Any) -> Any:
         p = self._predict_rows(_rows(X)).values
+        dataframe = _dataframe()
         best = [self.classes[c] for c in p.argmax(axis=1)] if self.classes else [None] * len(p)
         return dataframe.to_native_series(best, name=None, like=dataframe.into_frame(X))
 
@@ -487,6 +489,7 @@ class LinearRegressor(_Linear, base.MiniBatchRegressor):  # type: ignore[misc]
 
     def predict_many(self, X: Any) -> Any:
         values = self._predict_rows(_rows(X)).values[:, 0]
+        dataframe = _dataframe()
         return dataframe.to_native_series(values, name=None, like=dataframe.into_frame(X))
 
     def _known(self) -> int:
@@ -525,7 +528,15 @@ def _owned(array: NDArray[Any]) -> NDArray[np.float64]:
     return np.array(array, np.float64, order="C")
 
 
+def _dataframe() -> ModuleType:
+    """Imported only where there is a data frame: the daemon meets none."""
+    from river.utils import dataframe
+
+    found: ModuleType = dataframe
+    return found
+
+
 def _rows(X: Any) -> list[dict[str, Any]]:
     """The rows of any data frame river takes, missing values as None."""
-    rows = dataframe.into_frame(X).rows(named=True)
+    rows = _dataframe().into_frame(X).rows(named=True)
     return [{name: None if value != value else value for name, value in row.items()} for row in rows]

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from streamd import config as configuration
 from streamd.config import Config, MatchPipeline
 from streamd.errors import ConfigError, Refused, Transient
-from streamd.learners import registry
+from streamd.learners import constructor_of
 from streamd.restore import different_keys
 
 PIPELINE = ("top", "echo", "pending", "early")  # of a pipeline: what is answered and remembered from now on
@@ -92,7 +92,7 @@ def _meaning_the_same(old: Any, new: Any, names: Sequence[str]) -> Any:
 
 def _learner(task: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """The learner's keys, those of its `LIVE` as the new file has them."""
-    live: frozenset[str] = getattr(registry().get(f"{old['kind']}/{task}"), "LIVE", frozenset())
+    live: frozenset[str] = getattr(constructor_of(f"{old['kind']}/{task}"), "LIVE", frozenset())
     if new.get("kind") != old["kind"]:
         return dict(old)
     kept = {name: value for name, value in old.items() if name not in live}

@@ -6,17 +6,18 @@ each label). Log loss is over the labels whose class was known when the predicti
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamd.kernels.quality import judge_classes, judge_values
 from streamd.learners import Label, Learner
-from streamd.learners.groupwise import GroupwiseChooser
-from streamd.learners.groupwise.paths import Graph
 from streamd.snapshot import State
 from streamd.views import DelayView
+
+if TYPE_CHECKING:
+    from streamd.learners.groupwise.paths import Graph
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -203,7 +204,7 @@ class ValueQuality:
 class PathQuality:
     """Mean cost of the paths taken, and of the path that would have been the cheapest. The loss is the cost."""
 
-    def __init__(self, fading: float, graph: Graph) -> None:
+    def __init__(self, fading: float, graph: "Graph") -> None:
         self.fading = fading
         self._graph = graph
         self.sums: Floats = np.zeros((2, 2 + len(graph.names)))  # labels, cost, the cost of each edge
@@ -230,7 +231,7 @@ class PathQuality:
         n, cost, edges = self.sums[row, 0], self.sums[row, 1], self.sums[row, 2:]
         if n == 0:
             return {}
-        return {"cost": float(cost / n), "best": Graph.cost(self._graph.cheapest(edges), edges) / float(n)}
+        return {"cost": float(cost / n), "best": self._graph.cost(self._graph.cheapest(edges), edges) / float(n)}
 
     def state(self) -> State:
         return State({"sums": self.sums.copy()}, {})
@@ -242,6 +243,8 @@ class PathQuality:
 def quality_of(task: str, fading: float, learner: Learner, *, several: bool) -> Judged:
     """How a task's predictions are judged. several: an event may have several classes."""
     if task == "choose":
+        from streamd.learners.groupwise import GroupwiseChooser  # here: no other task needs it
+
         assert isinstance(learner, GroupwiseChooser)
         return PathQuality(fading, learner.graph)
     if several:

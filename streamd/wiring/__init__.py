@@ -6,15 +6,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from connectors.kafka_client import KafkaLogClient
-from connectors.kafka_log import KafkaLog
-from connectors.kafka_settings import Membership, Security
-from connectors.redis_store import RedisStore
 from connectors.sqlite_log import SqliteLog, SqliteLogClient
 from connectors.sqlite_store import SqliteStore
 from connectors.sqlite_topics import Retention
@@ -25,7 +21,7 @@ from streamd.config.keys import AnyPipeline
 from streamd.daemon import Daemon, Part
 from streamd.engine import Engine, Pacing, Setup
 from streamd.errors import ConfigError, Refused
-from streamd.learners import Decides, Learner, registry
+from streamd.learners import KINDS, Decides, Learner, constructor_of
 from streamd.operating import history
 from streamd.operating.at_rest import AtRest
 from streamd.operating.choices import CAUTIOUS, Choices
@@ -42,9 +38,6 @@ from streamd.stages.predicting import Predicting
 from streamd.stages.settings import Settings
 from streamd.stages.shadows import Model
 from streamd.wiring import query as wiring_query
-
-if TYPE_CHECKING:
-    from connectors.confluent_log import ConfluentLog
 
 logger = logging.getLogger("streamd")
 
@@ -172,7 +165,7 @@ def meaning(pipeline: AnyPipeline, shadow: str | None = None) -> dict[str, Any]:
     if not isinstance(pipeline, Pipeline):
         return pipeline.meaning()
     keys = pipeline.learner if shadow is None else pipeline.shadow[shadow]
-    constructor = registry().get(f"{keys['kind']}/{pipeline.task}")
+    constructor = constructor_of(f"{keys['kind']}/{pipeline.task}")
     return pipeline.meaning(getattr(constructor, "LIVE", frozenset()), shadow)
 
 
@@ -242,45 +235,15 @@ def log(config: Config, name: str) -> Log:
             retention=Retention(records=keys.retention_records, seconds=keys.retention),
             synchronous=keys.synchronous,
         )
-    membership = Membership(
-        brokers=keys.brokers,
-        group=group,
-        worker=config.worker.name,
-        inputs=tuple(inputs),
-        journal=entries,
-        security=_security(keys.security),
-        client_settings=keys.client_settings,
-        session_timeout=keys.session_timeout,
-        transaction_timeout=keys.transaction_timeout,
-        poll_interval=keys.poll_interval,
-        request_timeout=keys.request_timeout,
-    )
-    return _kafka(keys.client)(membership)
+    seat: Log = _kafka().log(keys, group, config.worker.name, tuple(inputs), entries)
+    return seat
 
 
-def _kafka(client: str) -> "type[KafkaLog] | type[ConfluentLog]":
-    if client == "kafka-python":
-        return KafkaLog
-    try:
-        from connectors.confluent_log import ConfluentLog
-    except ImportError:
-        raise ConfigError("log.client", 'needs confluent-kafka: pip install "streamd[confluent]"') from None
-    return ConfluentLog
+def _kafka() -> ModuleType:
+    """Imported only where the log is Kafka's: the clients take a third of a second."""
+    from streamd.wiring import kafka as wiring_kafka
 
-
-def _security(keys: configuration.KafkaSecurity) -> Security:
-    secret = configuration.secret
-    return Security(
-        tls=keys.tls,
-        ca_file=keys.ca_file or None,
-        certificate_file=keys.certificate_file or None,
-        key_file=keys.key_file or None,
-        key_password=secret(keys.key_password_file, key="log.security.key_password_file"),
-        check_hostname=keys.check_hostname,
-        mechanism=keys.mechanism,
-        username=keys.username or None,
-        password=secret(keys.password_file, keys.password_env, key="log.security.password_file"),
-    )
+    return wiring_kafka
 
 
 def journal(config: Config, name: str) -> str:
@@ -293,7 +256,8 @@ def client(config: Config) -> LogClient:
     keys = config.log
     if isinstance(keys, configuration.SqliteLog):
         return SqliteLogClient(keys.path)
-    return KafkaLogClient(keys.brokers, security=_security(keys.security), timeout=keys.request_timeout)
+    found: LogClient = _kafka().client(keys)
+    return found
 
 
 def store(config: Config) -> Store:
@@ -301,6 +265,8 @@ def store(config: Config) -> Store:
     keys = config.store
     if isinstance(keys, configuration.SqliteStore):
         return SqliteStore(keys.path)
+    from connectors.redis_store import RedisStore  # here, for its client takes a quarter of a second
+
     return RedisStore(
         keys.url,
         prefix=keys.prefix,
@@ -380,10 +346,9 @@ def _names_several(make: Callable[[], Learner]) -> bool:
 
 def _maker(where: str, task: str, given: dict[str, Any], key: bytes | None) -> Callable[[], Learner]:
     kind = given.pop("kind")
-    known = registry()
-    constructor = known.get(f"{kind}/{task}")
+    constructor = constructor_of(f"{kind}/{task}")
     if constructor is None:
-        fit = sorted(key.split("/")[0] for key in known if key.endswith(f"/{task}"))
+        fit = sorted(key.split("/")[0] for key in KINDS if key.endswith(f"/{task}"))
         raise ConfigError(f"{where}.kind", f"expected one of {', '.join(fit)} for task {task}")
     parameters = dict(inspect.signature(constructor, eval_str=True).parameters)
     signs = parameters.pop("key", None) is not None

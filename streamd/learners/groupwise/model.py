@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ from streamd.learners.groupwise import memo as memos
 from streamd.learners.groupwise import metas
 from streamd.learners.groupwise.groups import Groups
 from streamd.learners.groupwise.memo import Memo
-from streamd.learners.groupwise.outside import Outside
 from streamd.learners.groupwise.steps import GroupwiseSteps, Run
 from streamd.learners.groupwise.view import groups_view
 from streamd.snapshot import State
 from streamd.views import GroupsView
+
+if TYPE_CHECKING:
+    from streamd.learners.groupwise.outside import Outside
 
 ORACLES = {
     "ridge": kernel.RIDGE,
@@ -196,7 +198,7 @@ class Groupwise:
         rest = (self._totals, self._moments, self._taus(), self._modes(), self._params())
         kernel.run(*run.rows, run.awake, ops, labels, run.buffer, *state, *rest)
 
-    def _one(self, outside: Outside, run: Run, i: int) -> None:
+    def _one(self, outside: "Outside", run: Run, i: int) -> None:
         """One step with oracles that the kernel does not know: it sees their z, and does the rest."""
         kind, row, start, n, _, _, offset, known, _ = run.ops[i].tolist()
         slots, x = run.awake[start : start + n].tolist(), run.outside[i]
@@ -212,7 +214,7 @@ class Groupwise:
             outside.learn(slots, x, self.classes[int(y)] if self.classes else y)
 
     def _ask(
-        self, outside: Outside, slots: Sequence[int], x: Mapping[str, Any], into: NDArray[np.float64], known: int
+        self, outside: "Outside", slots: Sequence[int], x: Mapping[str, Any], into: NDArray[np.float64], known: int
     ) -> None:
         names = self.classes[:known]
         if not slots:
@@ -413,11 +415,13 @@ class Groupwise:
         require(1 <= self.max_features <= 4096, "max_features", "must be within 1 and 4096")
         require(self.max_features_per_event >= 1, "max_features_per_event", "must be 1 or more")
 
-    def _outside(self) -> Outside | None:
+    def _outside(self) -> "Outside | None":
         if isinstance(self.oracle, str):
             return None
         if not isinstance(self.oracle, Mapping) or set(self.oracle) != {"river"}:
             raise ConfigError("oracle", "expected a name, or a table with `river`")
+        from streamd.learners.groupwise.outside import Outside  # here, for river's sake
+
         sizes = (self.seed, self.max_features, self.max_features_per_event)
         return Outside(self.oracle["river"], self.task == "classify", *sizes, self.key)
 
