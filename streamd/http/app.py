@@ -6,7 +6,7 @@ them questions, and changes nothing; what the operator may change is in `operati
     /metrics               Prometheus or OpenMetrics, as the scraper asks
     /v1/pipelines          all views as JSON, with the group and the worker that shows them
     /v1/pipelines/{name}   one view
-    /v1/pipelines/{name}/partitions/{partition}   one shard, or 421 if another worker has it
+    /v1/pipelines/{name}/partitions/{partition}   one shard, or 421 if another worker has it, and which
     POST /v1/pipelines/{name}/predict    the body, an event, predicted by the live model; nothing is learned
     POST /v1/pipelines/{name}/explain    the same, with the whole reason
     /                      a page for people
@@ -44,6 +44,7 @@ from streamd.questions import AGAIN, Question
 from streamd.views import EngineView
 
 QUESTIONS = ("predict", "explain")
+WHEREABOUTS = "whereabouts"  # no task answers it: it is for who has the shard
 LONGEST = 1 << 20  # bytes of a question
 Ask = Callable[[str, Question], "Future[bytes]"]
 
@@ -119,11 +120,22 @@ def app(shown: Shown, token: str | None) -> Starlette:
         return _json(named(request))
 
     async def partition(request: Request) -> Response:
-        number = request.path_params["partition"]
-        for shard in named(request).shards:
+        view, number = named(request), request.path_params["partition"]
+        for shard in view.shards:
             if shard.partition == number:
                 return _json(shard)
-        return _elsewhere(Elsewhere(number))
+        return _elsewhere(await elsewhere(view.pipeline, number))
+
+    async def elsewhere(name: str, number: int) -> Elsewhere:
+        """Who has a partition, as its engine knows; nobody, while that gives no answer."""
+        try:
+            answered = asyncio.wrap_future(shown.ask(name, Question(WHEREABOUTS, partition=number)))
+            await asyncio.wait_for(answered, min(shown.patience, 1.0))
+        except Elsewhere as known:
+            return known
+        except (BadRecord, NotFound, Transient, TimeoutError):
+            pass  # the partition has come here by now, or the engine is busy
+        return Elsewhere(number)
 
     async def ask(request: Request) -> Response:
         question = await _question(request)

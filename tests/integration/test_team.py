@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,10 @@ def assigned(port: int) -> list[int]:
     return [] if found is None else found["pipelines"]["p"]["restored"]  # type: ignore[index, return-value]
 
 
+def says_owner(port: int, path: str, worker: object) -> bool:
+    return (ask(port, path) or {}).get("owner") == worker
+
+
 def start(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "streamd.cli", "run", "--config", str(folder / "streamd.toml"), *more]
     return subprocess.Popen(command, stderr=(folder / "said").open("wb"))
@@ -121,6 +126,10 @@ def test_two_workers_share_the_partitions_and_a_killed_one_comes_back(
     ports = (settings.http.port, settings.http.port + 1)
     until(lambda: sorted(p for port in ports for p in assigned(port)) == [0, 1], "both partitions are restored")
     until(lambda: all(len(assigned(port)) == 1 for port in ports), "each worker has one")
+    names = [(ask(port, "/v1/pipelines") or {})["worker"] for port in ports]
+    for port, other, name in ((*ports, names[1]), (*ports[::-1], names[0])):
+        path = f"/v1/pipelines/p/partitions/{assigned(other)[0]}"
+        until(partial(says_owner, port, path, name), "a worker knows who has the other partition")
     send(settings, 0, 200)
     (child,) = (p for p in _children(running.pid) if "--index 1" in _command(p))
     os.kill(child, signal.SIGKILL)

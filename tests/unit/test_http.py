@@ -157,8 +157,15 @@ def test_a_shard_of_another_worker_is_421_with_its_partition(server: HttpServer,
     held = view.shards[0].partition
     answer = get(server, f"/v1/pipelines/{view.pipeline}/partitions/{held}")
     assert (answer.status, answer.json["partition"]) == (200, held)
-    answer = get(server, f"/v1/pipelines/{view.pipeline}/partitions/999")
-    assert (answer.status, answer.json["partition"], answer.json["owner"]) == (421, 999, None)
+    for known, owner in (
+        (Elsewhere(999, "w8"), "w8"),
+        (Transient("starting"), None),
+        (NotFound("no answer"), None),
+    ):
+        shown.answer = known
+        answer = get(server, f"/v1/pipelines/{view.pipeline}/partitions/999")
+        assert (answer.status, answer.json["partition"], answer.json["owner"]) == (421, 999, owner)
+    assert {question.partition for _, question in shown.asked} == {999}
 
 
 def test_what_is_not_there_is_404_with_a_sentence(server: HttpServer) -> None:
