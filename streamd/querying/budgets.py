@@ -90,7 +90,7 @@ class TokenBucket:
         return self._next(candidate) / UNIT
 
     def full(self, candidate: Candidate) -> bool:
-        return self._next(candidate) > self._cap
+        return self._level + self._earned(candidate) + self._income > self._cap
 
     def apply(self, candidate: Candidate, asked: bool) -> int:
         level = self._next(candidate)
@@ -127,9 +127,13 @@ class TokenBucket:
     def _next(self, candidate: Candidate) -> int:
         """The level when this event has brought its share, which it may still spend where the bucket is full."""
         level = self._level
-        if self._per_ms and self._now is not None:
-            level = min(level + max(0, candidate.now - self._now) * self._per_ms, self._cap)
+        if self._per_ms:
+            level = min(level + self._earned(candidate), self._cap)
         return level + self._income
+
+    def _earned(self, candidate: Candidate) -> int:
+        """What event time has brought since the last event."""
+        return max(0, candidate.now - self._now) * self._per_ms if self._now is not None else 0
 
     def _pace(self, now: int) -> None:
         """Event time has moved on, or not."""

@@ -101,6 +101,16 @@ def test_a_budget_per_hour_follows_event_time(gaps: list[int], per_hour: int) ->
     assert 0.0 <= bucket.share <= 1.0
 
 
+def test_an_hourly_bucket_that_is_about_to_lose_income_is_full() -> None:
+    bucket = TokenBucket(per_hour=10, capacity=5, start=5)
+    bucket.apply(Candidate("e", 1.0, 0), False)
+    assert not bucket.full(Candidate("f", 1.0, 0))
+    assert bucket.full(Candidate("f", 1.0, HOUR // 20))
+    bucket.apply(Candidate("f", 1.0, HOUR // 20), True)
+    assert bucket.level == 4
+    assert not bucket.full(Candidate("g", 1.0, HOUR // 10))
+
+
 def test_event_time_that_goes_back_brings_nothing() -> None:
     bucket = TokenBucket(per_hour=10, capacity=5, start=0)
     for now in (HOUR, 0, HOUR, 0, HOUR):
