@@ -10,14 +10,14 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from streamd.config.keys import NAME, AnyPipeline, Keys, Positive, Topic
+from streamd.config.keys import NAME, AnyPipeline, Keys
 from streamd.config.keys import Duration as Duration
 from streamd.config.keys import Size as Size
 from streamd.config.match import HindsightKeys as HindsightKeys
@@ -25,6 +25,20 @@ from streamd.config.match import MatchLimits as MatchLimits
 from streamd.config.match import MatchPipeline as MatchPipeline
 from streamd.config.match import ProbabilityKeys as ProbabilityKeys
 from streamd.config.match import RuleKeys as RuleKeys
+from streamd.config.pipeline import Early as Early
+from streamd.config.pipeline import Pending as Pending
+from streamd.config.pipeline import Pipeline as Pipeline
+from streamd.config.pipeline import Quality as Quality
+from streamd.config.process import EpochKeys as EpochKeys
+from streamd.config.process import Http as Http
+from streamd.config.process import KafkaLog as KafkaLog
+from streamd.config.process import KafkaSecurity as KafkaSecurity
+from streamd.config.process import Limits as Limits
+from streamd.config.process import RedisStore as RedisStore
+from streamd.config.process import SnapshotKeys as SnapshotKeys
+from streamd.config.process import SqliteLog as SqliteLog
+from streamd.config.process import SqliteStore as SqliteStore
+from streamd.config.process import Worker as Worker
 from streamd.config.query import Query as Query
 from streamd.config.query import check as check_query
 from streamd.errors import BadRecord, ConfigError
@@ -36,301 +50,6 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SIZE = re.compile(r"(\d+)(B|KB|MB|GB)")
 BYTES = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
-
-
-class Worker(Keys, frozen=True):
-    """`[worker]`: this process."""
-
-    name: Annotated[
-        str,
-        Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$", description="unique in the group; default: host name, index 0"),
-    ] = ""
-    drain: Annotated[
-        Duration, Meta(description="how long a stop may take before the process gives up (exit 75)")
-    ] = Duration(25)
-    stall: Annotated[
-        Duration,
-        Meta(description="nothing moved for so long while records wait: /livez fails, the process exits 70"),
-    ] = Duration(120)
-    give_up: Annotated[
-        Duration, Meta(description="the log away for so long: exit 75, for the supervisor to start anew")
-    ] = Duration(300)
-
-
-class SqliteLog(Keys, frozen=True, tag_field="kind", tag="sqlite"):
-    """`[log]` with `kind = "sqlite"`: the embedded log, one file on a local disk."""
-
-    path: Annotated[str, Meta(description="the file; relative to the configuration file")] = "streamd.db"
-    partitions: Annotated[int, Meta(gt=0, le=1024, description="of topics that do not exist yet")] = 1
-    retention: Annotated[
-        Duration | None, Meta(description="records older than this may be deleted; default: kept")
-    ] = None
-    retention_records: Annotated[
-        Positive | None, Meta(description="per partition, records beyond this may be deleted; default: kept")
-    ] = None
-    synchronous: Annotated[
-        Literal["full", "normal"], Meta(description="`full` survives a power cut, `normal` a crash of the process")
-    ] = "full"
-
-
-class KafkaSecurity(Keys, frozen=True):
-    """`[log.security]`: TLS and SASL."""
-
-    tls: bool = False
-    ca_file: Annotated[str, Meta(description="PEM; default: the system's certificates")] = ""
-    certificate_file: Annotated[str, Meta(description="PEM, for mutual TLS")] = ""
-    key_file: Annotated[str, Meta(description="PEM, for mutual TLS")] = ""
-    key_password_file: str = ""
-    check_hostname: bool = True
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
-    username: str = ""
-    password_file: Annotated[str, Meta(description="a file holding the password")] = ""
-    password_env: Annotated[str, Meta(description="or the environment variable that holds it")] = ""
-
-
-class KafkaLog(Keys, frozen=True, tag_field="kind", tag="kafka"):
-    """`[log]` with `kind = "kafka"`: Apache Kafka 2.5 or later."""
-
-    brokers: Annotated[tuple[str, ...], Meta(min_length=1, description='as "host:port"')]
-    client: Annotated[
-        Literal["kafka-python", "confluent"],
-        Meta(description="`confluent` is several times faster and needs the extra `streamd[confluent]`"),
-    ] = "kafka-python"
-    partitions: Annotated[int, Meta(gt=0, description="of topics that `streamd send` makes")] = 1
-    session_timeout: Annotated[Duration, Meta(description="a worker unheard for so long loses its partitions")] = (
-        Duration(15)
-    )
-    transaction_timeout: Annotated[Duration, Meta(description="the broker aborts an epoch's commit after it")] = (
-        Duration(15)
-    )
-    poll_interval: Annotated[Duration, Meta(description="the longest time between two polls: work, restores")] = (
-        Duration(600)
-    )
-    request_timeout: Annotated[Duration, Meta(description="of one request to a broker")] = Duration(10)
-    security: KafkaSecurity = KafkaSecurity()
-    client_settings: Annotated[
-        dict[str, str | int | float | bool],
-        Meta(description="passed to the client library; `consumer.x` or `producer.x` for one of the two"),
-    ] = msgspec.field(default_factory=dict)
-
-
-class SqliteStore(Keys, frozen=True, tag_field="kind", tag="sqlite"):
-    """`[store]` with `kind = "sqlite"`: snapshots in a file on a local disk."""
-
-    path: Annotated[str, Meta(description="the file; default: the log's, or `streamd.db`")] = ""
-
-
-class RedisStore(Keys, frozen=True, tag_field="kind", tag="redis"):
-    """`[store]` with `kind = "redis"`: snapshots in Redis or Valkey."""
-
-    url: Annotated[
-        str,
-        Meta(description="redis://, rediss://, unix://, redis+sentinel://…?service=NAME or redis+cluster://"),
-    ]
-    prefix: Annotated[str, Meta(description="of all keys")] = "streamd"
-    username: Annotated[str, Meta(description="of an ACL user")] = ""
-    password_file: Annotated[str, Meta(description="a file holding the password")] = ""
-    password_env: Annotated[str, Meta(description="or the environment variable that holds it")] = ""
-    timeout: Annotated[Duration, Meta(description="for an answer")] = Duration(5)
-    connect_timeout: Annotated[Duration, Meta(description="for a connection")] = Duration(2)
-
-
-class EpochKeys(Keys, frozen=True):
-    """`[epoch]`: how often work is committed."""
-
-    interval: Annotated[Duration, Meta(description="the longest time between two commits")] = Duration(0.2)
-    max_records: Annotated[int, Meta(gt=0, le=1_000_000, description="the most records in one epoch")] = 20_000
-
-
-class SnapshotKeys(Keys, frozen=True):
-    """`[snapshot]`: how often, and how many, snapshots are kept."""
-
-    keep: Annotated[int, Meta(ge=1, le=1000, description="how many are kept per shard")] = 3
-    hourly: Annotated[
-        int, Meta(ge=0, le=10_000, description="besides, the newest of each of so many hours, to go back to")
-    ] = 0
-    daily: Annotated[int, Meta(ge=0, le=10_000, description="besides, the newest of each of so many days")] = 0
-    work: Annotated[
-        float, Meta(ge=1, description="a snapshot is due when the work since the last exceeds this times its cost")
-    ] = 10.0
-    interval: Annotated[Duration, Meta(description="but never more often than this")] = Duration(5)
-    journal: Annotated[
-        Duration,
-        Meta(description="the journal below the oldest kept snapshot stays this long, for replay and audit"),
-    ] = Duration(7 * 86400)
-    budget: Annotated[
-        Size,
-        Meta(description="what one shard's snapshots may take in the store, the one being written too; 0B: any"),
-    ] = Size(0)
-    key_file: Annotated[
-        str, Meta(description="a file with the key that signs the pickled parts (river models); default: unsigned")
-    ] = ""
-
-
-class Http(Keys, frozen=True):
-    """`[http]`: health, metrics and the API."""
-
-    host: Annotated[str, Meta(description="beyond the loopback addresses a token is needed")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="0: any free port")] = 8080
-    token_file: Annotated[str, Meta(description="a file holding the bearer token; default: none")] = ""
-    enabled: bool = True
-
-
-class Limits(Keys, frozen=True):
-    """`[limits]`: what is refused at the door."""
-
-    record: Annotated[Size, Meta(description="the largest record")] = Size(1 << 20)
-    ahead: Annotated[
-        Duration, Meta(description="a record's `ts` may lie this far ahead of the log's timestamp")
-    ] = Duration(86400)
-
-
-class Pending(Keys, frozen=True):
-    """`[pipeline.NAME.pending]`: events that wait for their label, and what is remembered of the others."""
-
-    max_events: Annotated[int, Meta(gt=0, description="how many may wait; beyond, the oldest expires")] = 100_000
-    max_bytes: Annotated[Size, Meta(description="the bytes of their records; beyond, the oldest expires")] = Size(
-        256 << 20
-    )
-    max_age: Annotated[Duration, Meta(description="event time an event waits before it expires")] = Duration(86400)
-    remember: Annotated[
-        int, Meta(ge=0, description="how many labelled or expired events are kept for late and corrected labels")
-    ] = 10_000
-    early: Annotated[int, Meta(ge=0, description="how many labels may wait for their event")] = 10_000
-    early_age: Annotated[Duration, Meta(description="event time a label waits for its event")] = Duration(600)
-
-
-class Quality(Keys, frozen=True):
-    """`[pipeline.NAME.quality]`: how the predictions are judged."""
-
-    fading: Annotated[float, Meta(gt=0, lt=1, description="factor per label of the fading window")] = 0.999
-    drift: Annotated[
-        Literal["none", "adwin"], Meta(description="watch the loss of the labelled predictions for drift")
-    ] = "none"
-    drift_delta: Annotated[float, Meta(gt=0, lt=1, description="ADWIN's confidence")] = 0.002
-    drift_reset: Annotated[
-        bool, Meta(description="start the learner anew at a drift (slower: one event at a time)")
-    ] = False
-
-
-class Early(Keys, frozen=True):
-    """`[pipeline.NAME.early]`: alerts about the subjects of the events, as soon as enough was seen of one. For the
-    tasks `text` and `classify`; events name a `subject`, and are keyed by it."""
-
-    watch: Annotated[
-        tuple[str, ...], Meta(min_length=1, description="the categories that call for an alert, taken together")
-    ]
-    name: Annotated[str, Meta(description="of what is watched, in the alerts; default: the categories")] = ""
-    policy: Annotated[
-        Literal["above", "slope", "threshold", "history", "global"],
-        Meta(
-            description="of the sums for and against: `above` for > against; `slope` the same, or for grew by"
-            " `delta` more in the last `window` posts; `threshold` the share for >= `theta`; `history` the same,"
-            " after each of the last `window` posts; `global` for - against > median + `gamma` MAD of all subjects"
-        ),
-    ] = "slope"
-    min_posts: Annotated[int, Meta(ge=1, description="no alert before so many posts")] = 1
-    theta: Annotated[float, Meta(ge=0, le=1)] = 0.5
-    window: Annotated[int, Meta(ge=1, le=1000)] = 5
-    delta: Annotated[float, Meta(gt=-1e9, lt=1e9)] = 0.0
-    gamma: Annotated[float, Meta(gt=-1e9, lt=1e9)] = 2.0
-    max_subjects: Annotated[int, Meta(gt=0, description="beyond, the one silent for longest is forgotten")] = (
-        100_000
-    )
-    max_age: Annotated[Duration, Meta(description="event time of silence after which a subject is forgotten")] = (
-        Duration(90 * 86400)
-    )
-
-
-class Pipeline(Keys, AnyPipeline, frozen=True):
-    """`[pipeline.NAME]`: what is read, learned and written."""
-
-    task: Annotated[
-        Literal["classify", "regress", "choose", "text"],
-        Meta(
-            description="what is predicted: from an event's features a class, a number, or a path to be chosen;"
-            " from its text a class"
-        ),
-    ]
-    events: Topic
-    learner: Annotated[dict[str, Any], Meta(description="`kind` and the learner's parameters")]
-    labels: Annotated[Topic | None, Meta(description="where labels arrive later; default: only in the event")] = (
-        None
-    )
-    shadow: Annotated[
-        dict[Annotated[str, Meta(pattern=NAME)], dict[str, Any]],
-        Meta(description="`[pipeline.NAME.shadow.OTHER]`: a learner that learns beside the live one, unseen"),
-    ] = msgspec.field(default_factory=dict)
-    predictions: Annotated[Topic | None, Meta(description="default: `<events>-predictions`")] = None
-    dead_letters: Annotated[Topic | None, Meta(description="default: `<events>-dead-letters`")] = None
-    alerts: Annotated[Topic | None, Meta(description="of `early`; default: `<events>-alerts`")] = None
-    echo: Annotated[tuple[str, ...], Meta(description="fields of the event repeated in its prediction")] = ()
-    top: Annotated[int, Meta(ge=1, le=1000, description="how many classes `p` names, the likeliest first")] = 10
-    queries: Annotated[
-        Topic | None, Meta(description="where labels are asked for; needs `[pipeline.NAME.query]`")
-    ] = None
-    outcomes: Annotated[Topic | None, Meta(description="where what became of each answer is told")] = None
-    pool: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=512)] | None,
-        Meta(description="the annotators' pool: key of queries and outcomes"),
-    ] = None
-    backfill: Annotated[
-        str | dict[str, int] | None,
-        Meta(
-            description='a new pipeline learns from history first: "earliest", a time, or an offset per input; '
-            "default: what the log holds is answered like all else"
-        ),
-    ] = None
-    backfill_outputs: Annotated[
-        Topic | None, Meta(description="where the answers to history go; default: nowhere")
-    ] = None
-    pending: Pending = Pending()
-    quality: Quality = Quality()
-    early: Early | None = None
-    query: Query | None = None
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.events,) if self.labels is None else (self.events, self.labels)
-
-    @property
-    def predictions_topic(self) -> str:
-        return self.predictions or f"{self.events}-predictions"
-
-    @property
-    def dead_letters_topic(self) -> str:
-        return self.dead_letters or f"{self.events}-dead-letters"
-
-    @property
-    def alerts_topic(self) -> str:
-        return self.alerts or f"{self.events}-alerts"
-
-    @property
-    def outputs(self) -> Mapping[str, str]:
-        found = {"predictions": self.predictions_topic, "dead letters": self.dead_letters_topic}
-        also = {"queries": self.queries, "outcomes": self.outcomes}
-        also["alerts"] = None if self.early is None else self.alerts_topic
-        return found | {name: topic for name, topic in also.items() if topic is not None}
-
-    @property
-    def kind(self) -> str:
-        return str(self.learner["kind"])
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return tuple(str(keys["kind"]) for keys in (self.learner, *self.shadow.values()))
-
-    def meaning(self, live: Collection[str] = (), shadow: str | None = None) -> dict[str, Any]:
-        """The part that gives the state its meaning: a snapshot of another one is refused.
-
-        live: the learner's parameters that can change without its state meaning something else.
-        shadow: what it would be with this shadow's learner as the live one.
-        """
-        keys = self.learner if shadow is None else self.shadow[shadow]
-        learner = {name: value for name, value in keys.items() if name not in live}
-        drift = {"drift": self.quality.drift, "drift_reset": self.quality.drift_reset}
-        kept: dict[str, Any] = msgspec.to_builtins({"task": self.task, "learner": learner, **drift})
-        return kept
 
 
 PIPELINES = (Pipeline, MatchPipeline)
