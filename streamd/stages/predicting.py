@@ -220,7 +220,8 @@ class Predicting:
         self, records: Sequence[Record], decided: Mapping[int, Refusal], journalled: Journalled | None
     ) -> Taken:
         taken = Taken([], {}, [], bytearray(), [])
-        run = Run(self.learner.steps(), self.shadows.runs(), journalled)
+        showing = isinstance(self.learner, KeepsGroups)
+        run = Run(self.learner.steps(), self.shadows.runs(), journalled, showing)
         for i, record in enumerate(records):
             refusal = decided.get(i)
             if refusal is None or not refusal.whole:
@@ -393,7 +394,7 @@ class Predicting:
         """Learn a label and close its event, or refuse the label as `record`'s."""
         if decided is None:
             try:
-                run.teach(row, entry, label, weights, isinstance(self.learner, KeepsGroups))
+                run.teach(row, entry, label, weights)
             except BadRecord as refusal:
                 decided = Refusal(False, refusal.reason)
         if decided is not None:

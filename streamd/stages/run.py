@@ -52,10 +52,13 @@ ONCE = Weights()
 
 
 class Run:
-    """journalled: in a replay."""
+    """journalled: in a replay. showing: the learner shows losses."""
 
-    def __init__(self, steps: Steps, shadows: Sequence[ShadowRun], journalled: Journalled | None) -> None:
+    def __init__(
+        self, steps: Steps, shadows: Sequence[ShadowRun], journalled: Journalled | None, showing: bool
+    ) -> None:
         self.journalled = journalled
+        self._showing = showing  # found out once a run: to ask a protocol takes longer than to learn
         self.renew(steps, shadows)
 
     def renew(self, steps: Steps, shadows: Sequence[ShadowRun]) -> None:
@@ -89,9 +92,9 @@ class Run:
         if self.journalled is None or self._decided:
             self.undecided.append(Undecided(event, record, seen, now, self._decided, truth))
 
-    def teach(self, row: int, entry: Remembered, label: Label, weights: Weights, showing: bool) -> None:
-        """Learn an event's label, or correct the one learned. showing: the learner shows losses. BadRecord."""
-        if showing:
+    def teach(self, row: int, entry: Remembered, label: Label, weights: Weights) -> None:
+        """Learn an event's label, or correct the one learned. Raises BadRecord."""
+        if self._showing:
             steps = cast(ShowingSteps, self.steps)
             if entry.label is None:
                 steps.learn(row, label, entry.memo, weights.learned, weights.shown)

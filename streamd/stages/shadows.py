@@ -101,7 +101,7 @@ class ShadowRun:
         entry.beside[self._name] = seen
 
     def learn(
-        self, live: int, beside: Mapping[str, Seen] | None, label: Label, weight: float = 1.0
+        self, live: int, beside: dict[str, Seen] | None, label: Label, weight: float = 1.0
     ) -> dict[str, Seen] | None:
         """Learn a label, or correct one; returns what is to be remembered then. beside: of the label's event.
 
@@ -126,6 +126,8 @@ class ShadowRun:
             self._judged.append((seen.memo, label))
         if isinstance(seen.memo, int):  # nobody but this run has seen it
             seen.label = label
+            if judged and beside is not None:
+                return beside  # it is in there
         else:
             seen = Seen(seen.memo, label)
         return {**known, self._name: seen}

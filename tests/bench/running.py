@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from streamd import wiring
 from streamd.config import Config
 from streamd.demo import sample
 from streamd.ports import Output
+from streamd.questions import Question
 from streamd.sight import Sight
 from streamd.views import EngineView
 from tests.bench.rounds import Timed
@@ -141,6 +143,10 @@ class Running:
                 raise self._failure
             time.sleep(PATIENCE)
         return Timed(self.view.last_epoch - self.began, time.process_time() - self._cpu)
+
+    def ask(self, question: Question) -> "Future[bytes]":
+        """Ask the live model."""
+        return self._engine.ask(question)
 
     def applied(self) -> int:
         return sum(shard.counts.get("events", 0) for shard in self.view.shards)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.bench import epoch_cost, memory, recovery, replay, throughput
+from tests.bench import asking, epoch_cost, memory, recovery, replay, throughput
 
 
 def test_throughput_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,3 +36,8 @@ def test_memory_runs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_replay_runs(capsys: pytest.CaptureFixture[str]) -> None:
     replay.main(["--events", "400", "--rounds", "1"])
     assert "a shadow costs" in capsys.readouterr().out
+
+
+def test_asking_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    asking.main(["--events", "2000", "--rate", "1000"])
+    assert "p99" in capsys.readouterr().out
