@@ -56,13 +56,15 @@ class Asker:
             thread.join()
 
     def _work(self) -> None:
-        while not self._over.wait(self._pause):
+        over = False
+        while not over:
             began = time.perf_counter()
             try:
                 self._engine.ask(self._question).result(PATIENCE)
                 self.latencies.append(time.perf_counter() - began)
             except Transient:
                 self.refused += 1
+            over = self._over.wait(self._pause)
 
 
 def measure(events: int, rate: float) -> Asked:
