@@ -78,7 +78,7 @@ class Tracer:
                 for fact in self._given(event, name, role, topic, partition, taken)
             ]
             found += [*taken, *outputs]
-        return sorted(found, key=lambda fact: fact.ts)
+        return sorted(_once(found), key=lambda fact: fact.ts)
 
     def _taken(self, event: str, name: str, roles: Mapping[str, str], partition: int) -> Iterator[Fact]:
         """The inputs of one shard that name it, from its journal."""
@@ -131,8 +131,8 @@ class Tracer:
                     refused = msgspec.json.decode(about, type=dict[str, Any])
                     cause = places.get((refused["topic"], refused["partition"], refused["offset"]))
                     told = {"reason": refused["reason"], "offset": refused["offset"]} if cause or told else None
-                elif told is not None and predicted:
-                    cause = predicted[0] if len(predicted) == 1 or role != "predictions" else predicted.pop(0)
+                elif told is not None:
+                    cause = _cause(role, told, taken, predicted)
                 if told is not None:
                     how = (cause.epoch, cause.snapshot, cause.config) if cause else (None, None, "")
                     yield self._fact(role, name, record, told, *how)
@@ -162,6 +162,26 @@ class Tracer:
         value = (record.value or b"").decode(errors="backslashreplace") if self._values else None
         place = (record.topic, record.partition, record.offset, record.timestamp)
         return Fact(what, name, *place, epoch, kept, config, _plain(told), value)
+
+
+def _cause(role: str, told: Mapping[str, Any], taken: Sequence[Fact], predicted: list[Fact]) -> Fact | None:
+    """The input that an output came of: of an outcome the label; of predictions one event after the other."""
+    if role == "outcomes":
+        return next((one for one in taken if one.what == "labels" and one.told.get("query") == told["id"]), None)
+    if not predicted:
+        return None
+    return predicted[0] if len(predicted) == 1 or role != "predictions" else predicted.pop(0)
+
+
+def _once(facts: Sequence[Fact]) -> list[Fact]:
+    """Pipelines may share a topic: a record is told by those that wrote it or took it, if they are known."""
+    known = {(fact.what, fact.topic, fact.partition, fact.offset) for fact in facts if fact.epoch is not None}
+    others: dict[tuple[str, str, int, int], Fact] = {}
+    for fact in facts:
+        place = (fact.what, fact.topic, fact.partition, fact.offset)
+        if fact.epoch is None and place not in known:
+            others.setdefault(place, fact)
+    return [*(fact for fact in facts if fact.epoch is not None), *others.values()]
 
 
 def root(given: str) -> str:

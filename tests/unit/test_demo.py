@@ -24,6 +24,7 @@ from streamd.demo import sample, screen
 from streamd.demo.desk import ANNOTATORS
 from streamd.demo.feeder import Feed
 from streamd.errors import StreamdError
+from streamd.operating.tracing import Tracer
 from streamd.ports import LogClient
 from streamd.records import Prediction, decode_event
 from streamd.views import EngineView, EstimateView, MatchingView, PoolView, QueryingView, ShardView
@@ -245,6 +246,28 @@ def test_stopped_and_started_again_it_goes_on_and_the_four_methods_work_together
         learned = {topic: ids(client, topic) for topic in ("message-labels", "people-labels")}
         assert len(set(learned["people-labels"])) > 0.8 * asked["income"]
         assert len(set(learned["message-labels"])) > 0.8 * asked["messages"]
+        traced(tmp_path, client)
+
+
+def traced(folder: Path, client: LogClient) -> None:
+    """The story of a match leads through all three pipelines, each record once, and what an answer led to came
+    when the answer did."""
+    demo = configured(folder)
+    outcome = read(client, "desk-outcomes")[0]
+    with closing(wiring.store(demo)) as store:
+        story = Tracer(client, store, demo.group, values=False).trace(outcome["id"], demo.pipeline)
+    told = Counter((fact.pipeline, fact.what, fact.topic, fact.offset) for fact in story)
+    assert set(told.values()) == {1}
+    assert {what for _, what, _, _ in told} == {
+        "events",
+        "predictions",
+        "queries",
+        "matches",
+        "labels",
+        "outcomes",
+    }
+    epochs = {fact.what: fact.epoch for fact in story if fact.pipeline != "desk" and fact.told["id"]}
+    assert epochs["outcomes"] == epochs["labels"] > epochs["predictions"] == epochs["queries"]
 
 
 def read(client: LogClient, topic: str) -> list[dict[str, Any]]:
