@@ -1,7 +1,9 @@
 """What every test shares."""
 
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -19,3 +21,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         running = [subprocess.Popen([sys.executable, "-c", code], cwd=config.rootpath) for code in KERNELS]
         codes = [process.wait() for process in running]
         assert codes == [0] * len(codes), "the kernels do not compile"
+
+
+@pytest.fixture(autouse=True)
+def _log_handlers() -> Iterator[None]:
+    """A command that ran in a test's own process leaves no handler behind: its stream ends with the test."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -9,18 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
 
 from connectors.kafka_protocol import JOURNAL_CONFIGS
 from streamd import config as configuration
 from streamd import wiring
 from streamd.config import Config
-from streamd.ports import Output
 from tests.integration.engines import run_engine
 from tests.servers import Unavailable, kafka
 from tests.servers.fixtures import missing
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.long]
 BROKERS = 3
 ROUNDS, EACH = 30, 20  # appends, and the events of each
 REPLICATED = {
@@ -79,16 +78,23 @@ def leader(admin: KafkaAdminClient, topic: str) -> int:
 
 
 def feed(at: Config, halfway: threading.Event) -> None:
-    """Append the events, whoever leads; what has no answer is repeated by the client, idempotently."""
-    client = wiring.client(at)
+    """Append the events, whoever leads; what has no answer is repeated by the producer, idempotently."""
+    assert isinstance(at.log, configuration.KafkaLog)
+    brokers = list(at.log.brokers)
+    producer = KafkaProducer(
+        bootstrap_servers=brokers, acks="all", enable_idempotence=True, delivery_timeout_ms=120_000
+    )
+    sent = []
     for n in range(ROUNDS):
-        ids = range(n * EACH, (n + 1) * EACH)
-        values = [json.dumps({"id": str(i), "features": {"x": i % 7}, "label": "ab"[i % 2]}).encode() for i in ids]
-        client.append("events", [Output("", b"k", value, 1000, 0) for value in values])
+        for i in range(n * EACH, (n + 1) * EACH):
+            value = json.dumps({"id": str(i), "features": {"x": i % 7}, "label": "ab"[i % 2]}).encode()
+            sent.append(producer.send("events", value, b"k", partition=0, timestamp_ms=1000))
         if n == ROUNDS // 3:
             halfway.set()
         time.sleep(0.05)  # a load, not a burst
-    client.close()
+    for future in sent:
+        future.get(120)
+    producer.close()
 
 
 def predicted(at: Config) -> list[int]:
