@@ -1,11 +1,11 @@
 """The desk of the demo: a pool of simulated annotators, who they are, and the thread in which they answer."""
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 from streamd.crowd import Crowd, Habits
 from streamd.crowd.attendance import NAP, Attendance, Clock
+from streamd.demo.beside import Beside
 from streamd.demo.sample import Row
 from streamd.ports import LogClient, Output
 from streamd.records import encode
@@ -27,39 +27,25 @@ ANNOTATORS: Mapping[str, Habits] = {
 }
 
 
-class Desk:
+class Desk(Beside):
     """rows: those of the streams, each of whose truth a crowd of its own knows.
 
-    open: makes a log client, in the thread that uses it. `failure` is what the thread died of.
+    open: makes a log client, in the thread that uses it.
     """
 
     def __init__(
         self, open: Callable[[], LogClient], resources: str, matches: str, rows: Sequence[Sequence[Row]]
     ) -> None:
-        self.failure: BaseException | None = None
+        super().__init__("desk")
         self.idle = False
         self._open = open
         self._resources = resources
         self._matches = matches
         self._crowds = [Crowd({row.id: row.label for row in stream}, ANNOTATORS) for stream in rows]
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="desk", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Returns when nobody answers any more. May be called without `start`."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            with closing(self._open()) as client:
-                self._answer(client)
-        except BaseException as failure:  # noqa: BLE001  handed over: the demo ends with its exit code
-            self.failure = failure
+    def work(self) -> None:
+        with closing(self._open()) as client:
+            self._answer(client)
 
     def _answer(self, client: LogClient) -> None:
         self._hire(client)

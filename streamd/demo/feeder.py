@@ -3,10 +3,10 @@
 Where to go on is not kept anywhere: the topics say which events they already hold.
 """
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 
+from streamd.demo.beside import Beside
 from streamd.demo.sample import Row
 from streamd.ports import LogClient, Output
 
@@ -49,36 +49,20 @@ class Feed:
                 self._sent[topic] = end
 
 
-class Feeder:
+class Feeder(Beside):
     """A thread that advances a feed. rate: events of the longest stream per second, 0 for no pause.
 
-    open: makes the feed, in the thread that uses it. `failure` is what the thread died of.
+    open: makes the feed, in the thread that uses it.
     """
 
     def __init__(self, open: Callable[[], Feed], rate: float) -> None:
+        super().__init__("feeder")
         self.done = False
-        self.failure: BaseException | None = None
         self._open = open
         self._rate = rate
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="feeder", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Returns when nothing more is sent. May be called without `start`."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self._send(self._open())
-        except BaseException as failure:  # noqa: BLE001  handed over: the demo ends with its exit code
-            self.failure = failure
-
-    def _send(self, feed: Feed) -> None:
+    def work(self) -> None:
+        feed = self._open()
         began, first = time.monotonic(), feed.place
         while not feed.done and not self._stopping.wait(TICK if self._rate else 0.0):
             paced = first + int((time.monotonic() - began) * self._rate)
