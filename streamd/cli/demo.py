@@ -34,6 +34,7 @@ from streamd.errors import Transient
 from streamd.ports import LogClient
 
 LOOK = 0.25  # seconds between two looks
+CALM = 4  # looks at which all must be over: one part's view may be older than what another has just written
 
 
 def demo(
@@ -142,7 +143,7 @@ class _Demo:
         stop: threading.Event,
         until_idle: bool,
     ) -> None:
-        feeding = False
+        feeding, calm = False, 0
         while not stop.wait(LOOK):
             self._raise_failure(daemon)
             if not feeding and all(view.ready for view in daemon.views()):
@@ -150,13 +151,17 @@ class _Demo:
                 self._desk.start()
                 self._feeder.start()
             shown.show(self._moment(daemon, client, url))
-            if until_idle and self._over(daemon):
+            calm = calm + 1 if self._over(daemon) else 0
+            if until_idle and calm >= CALM:
                 return
 
     def _over(self, daemon: Daemon) -> bool:
         """Everything was sent and predicted, and nobody will say anything more."""
         if not (self._feeder.done and self._desk.idle and daemon.idle()):
             return False
+        shards = [shard for view in daemon.views() for shard in view.shards]
+        if any(pool.open for shard in shards if shard.matching is not None for pool in shard.matching.pools):
+            return False  # who does not answer in time makes room for another one
         events = {view.events: sum(s.counts.get("events", 0) for s in view.shards) for view in daemon.views()}
         return all(events[topic] >= len(rows) for topic, rows in self._streams.items())
 
