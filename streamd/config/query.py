@@ -21,6 +21,15 @@ class Query(Keys, frozen=True):
             description="what a label is worth; default: `least_confident`, for text `ss3`, to regress `d_optimal`"
         ),
     ] = None
+    committee: Annotated[
+        int,
+        Meta(
+            ge=2,
+            le=1000,
+            description="members of the online-bagged ensemble whose disagreement is the utility (`vote_entropy`, "
+            "`mean_kl`, `variance`); a `groupwise` learner asks its own models",
+        ),
+    ] = 10
     density: Annotated[
         float, Meta(ge=0, le=100, description="exponent of the share of recent events nearby; 0: not looked at")
     ] = 0.0

@@ -172,6 +172,14 @@ class Committee(Protocol):
         """(K, C) probabilities, or (K, 1) values, of the members a prediction was made of; K may be 0."""
 
 
+@runtime_checkable
+class Polled(Protocol):
+    """Predictions that know what the members of a committee predicted."""
+
+    def members(self, i: int) -> NDArray[np.float64]:
+        """(K, C) probabilities, or (K, 1) values, of prediction i."""
+
+
 KINDS = {
     "groupwise/choose": "streamd.learners.groupwise:GroupwiseChooser",
     "groupwise/classify": "streamd.learners.groupwise:GroupwiseClassifier",

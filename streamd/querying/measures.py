@@ -40,7 +40,7 @@ _OF_P: Mapping[str, Callable[[Sequence[float]], float]] = {
     "entropy": lambda p: float(utilities.entropy([p])[0]),
     "ss3": lambda p: float(utilities.ss3([p])[0][0]),
 }
-_OF_MEMBERS = ("vote_entropy", "mean_kl", "variance")
+OF_MEMBERS = ("vote_entropy", "mean_kl", "variance")
 _LEVERAGE = {"d_optimal": "D", "a_optimal": "A"}
 
 OF_CLASSES = (*_OF_P, "expected_gain", "expected_model_change", "vote_entropy", "mean_kl")
@@ -59,7 +59,7 @@ class Measure:
         self.beta = beta
         self.compares = beta > 0 or name in _LEVERAGE or name.startswith("expected")
         """Whether it needs the event's sketch and neighbourhood."""
-        self.polls = name in _OF_MEMBERS
+        self.polls = name in OF_MEMBERS
         """Whether it needs what the members of a committee predict."""
         self._plain = _OF_P.get(name)
         self._leverage = Leverage(dimensions, _LEVERAGE[name]) if name in _LEVERAGE else None
@@ -96,6 +96,8 @@ class Measure:
     def _disagreement(self, members: Floats | None) -> float:
         if members is None or len(members) < 2 or not members.size:
             return 1.0
+        if self.name != "variance" and members.shape[1] < 2:
+            return 1.0  # they cannot disagree yet
         if self.name == "variance":
             return float(committee.variance(members)[0])
         if self.name == "mean_kl":

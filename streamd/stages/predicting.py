@@ -485,7 +485,7 @@ class Predicting:
     def _decide(self, run: Run, predictions: Predictions, memos: Sequence[bytes], taken: Taken) -> Decided:
         if self.querying is None:
             return Decided([], [], [], {})
-        decided = self.querying.decide(run.undecided, predictions.values, predictions.known, memos, self.learner)
+        decided = self.querying.decide(run.undecided, predictions, memos, self.learner)
         if run.journalled is None:
             of = {one.seen: packed for one, packed in zip(run.undecided, decided.decisions, strict=True)}
             taken.decisions.extend(of.get(i, b"") for i in range(len(memos)))

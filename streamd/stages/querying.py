@@ -22,7 +22,7 @@ from msgspec import UNSET, Struct, UnsetType
 from numpy.typing import NDArray
 
 from streamd import records as codec
-from streamd.learners import Committee, Learner
+from streamd.learners import Committee, Learner, Polled, Predictions
 from streamd.ports import Output, Record
 from streamd.querying import Answer, Asker, Candidate, pack, unpack
 from streamd.querying.measures import Measure
@@ -146,13 +146,13 @@ class Querying:
     # --- events
 
     def decide(
-        self, candidates: Sequence[Undecided], rows: NDArray[np.float64], known: NDArray[np.int64],
-        memos: Sequence[bytes], learner: Learner,
-    ) -> Decided:  # fmt: skip
+        self, candidates: Sequence[Undecided], predictions: Predictions, memos: Sequence[bytes], learner: Learner
+    ) -> Decided:
         """Decide on a run, in order, and apply; in a replay only apply.
 
-        rows, known, memos: the run's predictions; in a replay there are none, and a candidate brings its memo.
+        predictions, memos: the run's; in a replay there are none, and a candidate brings its memo.
         """
+        rows, known = predictions.values, predictions.known
         decided = Decided([], [], [], {})
         for one in candidates:
             self.advance(one.now)
@@ -164,10 +164,18 @@ class Querying:
                 memo = memos[one.seen]
             else:
                 p, memo = learner.probabilities(one.seen).tolist(), one.seen
-            self._one(one, p, memo, learner, decided)
+            self._one(one, p, memo, predictions, learner, decided)
         return decided
 
-    def _one(self, one: Undecided, p: list[float], memo: bytes, learner: Learner, decided: Decided) -> None:
+    def _one(
+        self,
+        one: Undecided,
+        p: list[float],
+        memo: bytes,
+        predictions: Predictions,
+        learner: Learner,
+        decided: Decided,
+    ) -> None:
         event, asker, sketch = one.event, self.asker, self._sketch
         x: NDArray[np.float64] | None = None
         near: tuple[int, ...] = ()
@@ -179,7 +187,7 @@ class Querying:
             decision = unpack(one.decided)
             candidate = Candidate(event.id, decision.utility, one.now, p, x, near, event.groups)
         else:
-            members = learner.members(memo) if self._measure.polls and isinstance(learner, Committee) else None
+            members = _members(one, memo, predictions, learner) if self._measure.polls else None
             utility = self._measure.of(p, x, near, members)
             candidate = Candidate(event.id, utility, one.now, p, x, near, event.groups)
             decision = asker.decide(candidate)
@@ -351,6 +359,15 @@ class Querying:
         self._measure.restore(parts["measure"])
         if self._sketch is not None and "sketch" in parts:
             self._sketch.restore(parts["sketch"])
+
+
+def _members(
+    one: Undecided, memo: bytes, predictions: Predictions, learner: Learner
+) -> NDArray[np.float64] | None:
+    """What each member of a committee says of an event just predicted."""
+    if isinstance(predictions, Polled) and isinstance(one.seen, int):
+        return predictions.members(one.seen)
+    return learner.members(memo) if isinstance(learner, Committee) else None
 
 
 def _features(event: codec.Event) -> dict[str, codec.Scalar]:

@@ -322,7 +322,8 @@ def _early(pipeline: Pipeline) -> alerting.Settings | None:
 
 def learner(name: str, pipeline: Pipeline, key: bytes | None = None) -> Callable[[], Learner]:
     """A maker of fresh learners; key: for those that sign. Raises ConfigError with the path of what is wrong."""
-    return _maker(f"pipeline.{name}.learner", pipeline.task, dict(pipeline.learner), key)
+    make = _maker(f"pipeline.{name}.learner", pipeline.task, dict(pipeline.learner), key)
+    return wiring_query.committee(name, pipeline.query, pipeline.learner["kind"], make)
 
 
 def shadows(name: str, pipeline: Pipeline, key: bytes | None = None) -> dict[str, Model]:
@@ -335,7 +336,8 @@ def shadows(name: str, pipeline: Pipeline, key: bytes | None = None) -> dict[str
         if _names_several(make) != several:
             raise ConfigError(f"{where}.multilabel", "the same as of the pipeline's own learner")
         named = f"{keys['kind']}/{configuration.digest(meaning(pipeline, shadow))}"
-        found[shadow] = Model(named, make, configuration.digest(keys))
+        beside = wiring_query.committee(name, pipeline.query, keys["kind"], make)
+        found[shadow] = Model(named, beside, configuration.digest(keys))
     return found
 
 

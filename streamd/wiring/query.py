@@ -1,6 +1,7 @@
 """From the keys of `[pipeline.NAME.query]` to a query stage. Every refusal names the key."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,16 +10,20 @@ from streamd import config as configuration
 from streamd import querying
 from streamd.config import Pipeline, Query
 from streamd.errors import ConfigError
+from streamd.learners import Learner
+from streamd.learners.bagged import Bagged
 from streamd.querying import Asker, Budget, Keyed, Strategy
 from streamd.querying.annotators import Annotators
 from streamd.querying.budgets import Count, MovingWindow, TokenBucket
 from streamd.querying.equitable import Equitable
-from streamd.querying.measures import OF_CLASSES, OF_VALUES, Measure
+from streamd.querying.measures import OF_CLASSES, OF_MEMBERS, OF_VALUES, Measure
 from streamd.querying.queries import Queries
 from streamd.querying.sketch import Sketch
 from streamd.stages.querying import Asks, Querying
 
 SHARE = 0.05  # labels per event, where the budget is not given
+
+BAGGED = ("linear", "river")  # what corrects by learning on top, and has memos that need no members
 
 UTILITY: Mapping[str, str] = {"classify": "least_confident", "text": "ss3", "regress": "d_optimal"}
 
@@ -45,6 +50,17 @@ def build(name: str, pipeline: Pipeline, group: str, partition: int, partitions:
     )
     compares = query.discount > 0 or measure.compares or query.strategy in querying.COMPARING
     return Querying(_asks(name, pipeline, query), asker, measure, Sketch() if compares else None, partition)
+
+
+def committee(name: str, query: Query | None, kind: str, make: Callable[[], Learner]) -> Callable[[], Learner]:
+    """A maker of learners of this kind with a committee beside them, where the utility asks one. ConfigError
+    where there can be none."""
+    if query is None or query.utility not in OF_MEMBERS or kind == "groupwise":
+        return make
+    if kind not in BAGGED:
+        expected = f"{query.utility} needs a learner of kind {', '.join(BAGGED)} or groupwise"
+        raise ConfigError(f"pipeline.{name}.query.utility", expected)
+    return partial(Bagged, make, query.committee, query.seed)
 
 
 def _asks(name: str, pipeline: Pipeline, query: Query) -> Asks:

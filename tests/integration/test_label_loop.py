@@ -51,6 +51,8 @@ learner = {{ kind = "linear" }}
 budget = 0.25
 rho = 0.2
 deadline = "1h"
+utility = "mean_kl"
+committee = 3
 """
 N = 160
 BUDGET, CAPACITY = 0.25, 10

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from streamd import snapshot
 from streamd.errors import BadRecord
 from streamd.learners import Learner
+from streamd.learners.bagged import Bagged
 from streamd.learners.groupwise import GroupwiseClassifier, GroupwiseRegressor
 from streamd.learners.linear import LinearClassifier, LinearRegressor
 from streamd.learners.river_model import RiverClassifier, RiverRegressor
@@ -61,6 +62,7 @@ LEARNERS = {
     "linear raw": Case(lambda: LinearClassifier(standardise=False, optimizer="sgd"), FEATURES, MANY_CLASSES),
     "linear squared": Case(lambda: LinearRegressor(), FEATURES, VALUES),
     "linear huber raw": Case(lambda: LinearRegressor(loss="huber", standardise=False), FEATURES, VALUES),
+    "linear bagged": Case(lambda: Bagged(lambda: LinearClassifier(max_classes=4), 3), FEATURES, MANY_CLASSES, 4),
     "groupwise ridge": Case(
         lambda: GroupwiseRegressor((-100.0, 100.0), ["colour=*", "age<0", "member=true"]), FEATURES, VALUES
     ),
@@ -120,6 +122,14 @@ LEARNERS = {
         FEATURES,
         MANY_CLASSES,
         4,
+    ),
+    "river bagged": Case(
+        lambda: Bagged(
+            lambda: RiverRegressor({"path": "river.tree.HoeffdingTreeRegressor", "params": {"grace_period": 5}}),
+            3,
+        ),
+        ONLY_NUMBERS,
+        VALUES,
     ),
     "river names only": Case(lambda: RiverClassifier("river.linear_model.Perceptron"), ONLY_NUMBERS, TWO_CLASSES),
     "river regression": Case(
@@ -356,6 +366,7 @@ def test_labels_that_do_not_fit_are_refused_and_change_nothing(case: Case) -> No
 
 
 def is_classifier(learner: Learner) -> bool:
+    learner = learner.own if isinstance(learner, Bagged) else learner
     return isinstance(learner, LinearClassifier | RiverClassifier | GroupwiseClassifier | SS3Classifier)
 
 

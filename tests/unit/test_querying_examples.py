@@ -8,7 +8,10 @@ import pytest
 
 from streamd import querying
 
-MODULES = [f"streamd.querying.{found.name}" for found in pkgutil.iter_modules(querying.__path__)]
+MODULES = [
+    "streamd.learners.bagged",
+    *(f"streamd.querying.{found.name}" for found in pkgutil.iter_modules(querying.__path__)),
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

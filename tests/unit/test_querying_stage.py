@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from test_predicting import SETTINGS, counted, digest, event, label, tick, written
 
 from streamd import config as configuration
+from streamd import wiring
 from streamd.cli.status_querying import annotators_table, querying_lines
 from streamd.errors import ConfigError
 from streamd.learners.groupwise import GroupwiseClassifier
-from streamd.learners.linear import LinearClassifier, LinearRegressor
+from streamd.learners.linear import LinearClassifier
 from streamd.learners.river_model import RiverClassifier
 from streamd.ports import Record
 from streamd.querying import registry
@@ -36,10 +37,10 @@ def pipeline(task: str = "classify", **keys: Any) -> configuration.Pipeline:
 
 
 def stage(task: str = "classify", **keys: Any) -> Predicting:
-    asked = wiring_query.build("t", pipeline(task, **keys), "g", 0, 4)
-    learner = LinearRegressor if task == "regress" else LinearClassifier
+    configured = pipeline(task, **keys)
+    asked = wiring_query.build("t", configured, "g", 0, 4)
     settings = msgspec.structs.replace(SETTINGS, task=task, bounds=ROOMY)
-    return Predicting(settings, learner, 0, querying=asked)
+    return Predicting(settings, wiring.learner("t", configured), 0, querying=asked)
 
 
 def told(taken: Any, topic: str = "queries") -> list[dict[str, Any]]:
@@ -183,7 +184,6 @@ def test_a_label_never_asked_for_is_learned_and_costs_nothing() -> None:
 def test_a_label_the_learner_refuses_is_a_dead_letter_and_a_failure() -> None:
     keys = {"learner": {"kind": "linear", "max_classes": 2}}
     task = stage(**keys)
-    task.learner = LinearClassifier(max_classes=2)
     taken = task.take([event("x", label="a"), event("y", label="b"), event("z"), label("z", "c")])
     assert [one["reason"] for one in told(taken, "outcomes")] == ["wrong"]
     assert counted(task)["refused_labels"] == 1
@@ -232,6 +232,42 @@ def test_regression_asks_by_leverage() -> None:
     shown = task.show().querying
     assert shown is not None
     assert shown.estimates.answers > 0
+
+
+@pytest.mark.parametrize("utility", ["vote_entropy", "mean_kl", "variance"])
+@pytest.mark.parametrize("kind", ["linear", "river"])
+def test_a_committee_asks_where_its_members_disagree(utility: str, kind: str) -> None:
+    """Two clouds of labelled events; between them nobody knows."""
+    task = "regress" if utility == "variance" else "classify"
+    name = "LinearRegression" if task == "regress" else "LogisticRegression"
+    learner = {"kind": "linear"} if kind == "linear" else {"kind": "river", "model": f"river.linear_model.{name}"}
+    made = stage(task, query={"utility": utility, "committee": 20}, learner=learner)
+    said = (0.0, 1.0) if task == "regress" else ("no", "yes")
+    known = [event(f"k{i}", features={"x": (i % 2 * 2 - 1) * (1 + i % 7)}, label=said[i % 2]) for i in range(40)]
+    made.take(known)
+    queries = {q["event"]: q["utility"] for q in told(made.take([_at("far", -9.0), _at("between", 0.1)]))}
+    if utility == "vote_entropy":
+        assert queries["between"] > queries["far"]
+    else:
+        assert min(queries.values()) > 0.0
+    if utility == "variance":  # members that are lines differ most far out
+        assert queries["far"] > queries["between"]
+
+
+def _at(name: str, x: float) -> Record:
+    return event(name, features={"x": x})
+
+
+def test_a_committee_changes_no_prediction_and_may_come_and_go() -> None:
+    plain, asked = stage(), stage(query={"utility": "mean_kl", "committee": 3})
+    records = [event(f"{i}", i, features={"x": float(i % 5)}) for i in range(20)]
+    records += [label(f"{i}", "ab"[i % 2]) for i in range(20)]
+    taken = [task.take(records) for task in (plain, asked)]
+    assert taken[0].memos == taken[1].memos
+    for task, other in ((plain, stage(query={"utility": "mean_kl", "committee": 5})), (asked, stage())):
+        other.restore(task.freeze()())
+        more = [event(f"n{i}", i, features={"x": float(i % 5)}) for i in range(20)]
+        assert other.take(more).memos == task.take(more).memos
 
 
 def test_gold_questions_judge_annotators_and_teach_nothing() -> None:
@@ -367,6 +403,7 @@ QUERIES: list[dict[str, Any]] = [
     {"strategy": "self_labelling", "parameters": {"tau": 0.5, "ratio": 1.0}, "budget": 0.3},
     {"strategy": "calmid", "per_hour": 400.0, "answers": 2, "costs": {"ann": 1.5, "bob": 0.5}},
     {"strategy": "dbalstream", "groups": "worst", "budget": 0.5, "annotators": ["ann", "bob"], "gold": 0.5},
+    {"strategy": "biqf", "utility": "vote_entropy", "committee": 3, "budget": 0.4},
     {"strategy": "iwal", "utility": "expected_gain", "density": 0.5, "accounting": "count", "budget": 0.5},
 ]
 
@@ -445,6 +482,7 @@ def test_another_strategy_starts_anew_and_the_queries_stay() -> None:
         ({"query": {"parameters": {"nonsense": 1}}}, "query.parameters.nonsense"),
         ({"query": {"budget": 1.5}}, "query.budget"),
         ({"query": {"utility": "d_optimal"}}, "query.utility"),
+        ({"task": "text", "learner": {"kind": "ss3"}, "query": {"utility": "mean_kl"}}, "query.utility"),
         ({"query": {"answers": 20, "costs": {"ann": 5.0}}}, "query.costs"),
     ],
 )
