@@ -121,7 +121,7 @@ def decode_event(value: bytes | None) -> Event:
     """An event from its record's value. Raises BadRecord."""
     try:
         return _event.decode(value)  # type: ignore[arg-type]  # None is refused as all else that is no JSON
-    except _REFUSED as error:
+    except UNREADABLE as error:
         raise _refusal(value, error) from None
 
 
@@ -129,7 +129,7 @@ def decode_label(value: bytes | None) -> Label:
     """A label from its record's value. Raises BadRecord."""
     try:
         label = _label.decode(value)  # type: ignore[arg-type]
-    except _REFUSED as error:
+    except UNREADABLE as error:
         raise _refusal(value, error) from None
     if label.label is UNSET and not label.skip:
         raise BadRecord("Object missing required field `label`")
@@ -140,11 +140,12 @@ def decode(decoder: msgspec.json.Decoder[T], value: bytes | None) -> T:
     """Any other record from its value, by a decoder of its type. Raises BadRecord."""
     try:
         return decoder.decode(value)  # type: ignore[arg-type]
-    except _REFUSED as error:
+    except UNREADABLE as error:
         raise _refusal(value, error) from None
 
 
-_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
+"""What a decoder raises at bytes that are no such record."""
 
 
 def _refusal(value: bytes | None, error: Exception) -> BadRecord:

@@ -80,14 +80,14 @@ def find(raw, table, arena, start, length, seed, slots):  # type: ignore[no-unty
             end += 1
         h = mix(h)
         if n < slots.size:
-            slots[n] = _place(h, table, mask, arena, start, length, raw, at, end - at)
+            slots[n] = place(h, table, mask, arena, start, length, raw, at, end - at)
         n += 1
         at = end + 1
     return n
 
 
 @njit(cache=True)
-def _place(h, table, mask, arena, start, length, raw, at, size):  # type: ignore[no-untyped-def]
+def place(h, table, mask, arena, start, length, raw, at, size):  # type: ignore[no-untyped-def]
     i = h & mask
     while table[i] != 0:
         if (table[i] & HIGH) == (h & HIGH):

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from streamd.matching.probabilities import Codes
+from streamd.matching.probabilities import NO_CODES, Codes
 from streamd.snapshot import State
 
 Status = Literal["open", "success", "failure", "skipped", "timeout", "unmatched"]
@@ -47,7 +47,7 @@ class Attempt(Struct, frozen=True, gc=False):
     attempt: int
     at: int
     kind: str | None = None
-    codes: Codes = (b"", b"")
+    codes: Codes = NO_CODES
     status: Status = "open"
 
     @property

@@ -10,15 +10,7 @@ from streamd.matching.attempts import Decision
 from streamd.matching.probabilities import Chances, Codes, Priced, Source
 from streamd.matching.resources import Resources
 from streamd.matching.rules import Rule
-
-REASONS = (
-    (kernel.LOW, "every score is below the floor"),
-    (kernel.PACED, "every rate is used up"),
-    (kernel.SPENT, "no resource has room"),
-    (kernel.UNFIT, "no resource is eligible"),
-    (kernel.GONE, "every resource has left"),
-    (kernel.UNKNOWN, "no resource is known"),
-)
+from streamd.matching.run import REASONS
 
 
 class Chooser:
@@ -79,7 +71,7 @@ class Chooser:
         """The nearest miss of all edges."""
         counts = np.zeros(kernel.LOW + 1, np.int64)
         kernel.explain(edges.slots, priced.q, edges.bids, barred, needs, now, self.resources.state, counts)
-        return next(reason for code, reason in REASONS if counts[code])
+        return REASONS[int(np.flatnonzero(counts)[-1])]
 
     def _chance(self, arrival: Arrival) -> np.uint64:
         """A hash of (seed, arrival, attempt), if anything is drawn."""

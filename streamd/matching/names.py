@@ -24,7 +24,7 @@ class Names:
         self.filled = 0
         self.start = np.zeros(16, np.int64)
         self.length = np.full(16, -1, np.int16)
-        self._table = np.zeros(64, np.uint64)
+        self.table = np.zeros(64, np.uint64)
         self._wasted = 0
 
     def __len__(self) -> int:
@@ -36,7 +36,7 @@ class Names:
         if not names:
             return slots
         raw = np.frombuffer("\0".join(names).encode(), np.uint8)
-        found = kernel.find(raw, self._table, self.arena, self.start, self.length, self.seed, slots)
+        found = kernel.find(raw, self.table, self.arena, self.start, self.length, self.seed, slots)
         if found != len(names):
             raise BadRecord("a resource's id holds a zero byte")
         return slots
@@ -56,11 +56,11 @@ class Names:
         self.arena[self.filled : self.filled + len(raw)] = np.frombuffer(raw, np.uint8)
         self.start[slot], self.length[slot] = self.filled, len(raw)
         self.filled += len(raw)
-        kernel.insert(self._table, self.arena, self.start, self.length, self.seed, slot, slot + 1)
+        kernel.insert(self.table, self.arena, self.start, self.length, self.seed, slot, slot + 1)
         return slot
 
     def forget(self, slot: int) -> None:
-        kernel.remove(self._table, self.arena, self.start, self.length, self.seed, slot)
+        kernel.remove(self.table, self.arena, self.start, self.length, self.seed, slot)
         self._wasted += int(self.length[slot])
         self.length[slot] = -1
         self.free.append(slot)
@@ -97,7 +97,7 @@ class Names:
             if self._wasted > self.filled // 2:
                 self._compact()
             self.arena = _resized(self.arena, self.filled + self.filled // 2 + more, 0)
-        if len(self) * 3 > len(self._table) * 2:
+        if len(self) * 3 > len(self.table) * 2:
             self._rehash()
 
     def _compact(self) -> None:
@@ -113,8 +113,8 @@ class Names:
         size = 64
         while len(self) * 2 > size:
             size *= 2
-        self._table = np.zeros(size, np.uint64)
-        kernel.insert(self._table, self.arena, self.start, self.length, self.seed, 0, self.size)
+        self.table = np.zeros(size, np.uint64)
+        kernel.insert(self.table, self.arena, self.start, self.length, self.seed, 0, self.size)
 
 
 def _resized(old: NDArray[Any], size: int, fill: int) -> NDArray[Any]:

@@ -28,6 +28,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,11 +37,12 @@ from streamd.kernels import matching as kernel
 from streamd.matching.arrivals import NO_EDGES, Arrival, Edge, Edges, Limits, Outcome, numbers
 from streamd.matching.attempts import Attempt, Attempts, Decision, Status
 from streamd.matching.choosing import Chooser
-from streamd.matching.probabilities import Chances, Source
+from streamd.matching.probabilities import NO_CODES, Chances, Source
 from streamd.matching.resources import Offer, Resources
 from streamd.matching.rules import Rule
+from streamd.matching.run import Listed, Runner
 from streamd.matching.segments import Segments
-from streamd.matching.window import Window
+from streamd.matching.window import Seen, Window
 from streamd.snapshot import State, merge, split
 
 Late = Literal["ignore", "accept", "correct"]
@@ -105,6 +107,7 @@ class Pool:
         self.window = window
         self._taken: dict[str, tuple[str, ...]] = {}  # distinct key -> resources that were given
         self._chooser = Chooser(rule, self.source, self.resources, self.chances)
+        self._runner = Runner(self.resources, self.limits.edges, window is not None)
 
     # --- resources
 
@@ -160,7 +163,6 @@ class Pool:
         if self.attempts.answer(arrival.id, arrival.attempt) is not None:
             self.counts["repeated_arrivals"] += 1
             return False
-        self.counts["arrivals"] += 1
         if arrival.edges is not None or self.window is not None:
             edges = self._edges(arrival) if edges is None else edges
         if arrival.edges is not None and isinstance(edges, Edges):
@@ -171,18 +173,27 @@ class Pool:
         codes = self.chances.codes(arrival.features)
         if self.window is not None and isinstance(edges, Edges):
             needs = self.resources.needs(arrival.needs) if arrival.needs else np.uint64(0)
-            self.window.add(arrival, edges, codes, needs, self._barred(arrival), decision, slot)
+            told = (arrival.kind, codes, needs, self._barred(arrival), slot, decision.p, decision.units)
+            self.window.add(Seen(f"{arrival.id}/{arrival.attempt}", edges, *told))
+        self._answered(Attempt(decision, arrival.id, arrival.attempt, now, arrival.kind, codes))
         if decision.resource is None:
-            self.counts["unmatched"] += 1
-            self.reasons[decision.reason] = self.reasons.get(decision.reason, 0) + 1
-            self.attempts.add(Attempt(decision, arrival.id, arrival.attempt, now, status="unmatched"))
             return True
-        self.counts["matched"] += 1
-        self.attempts.add(Attempt(decision, arrival.id, arrival.attempt, now, arrival.kind, codes))
         kernel.book(slot, decision.p, decision.units, now, self.resources.state)
         if arrival.distinct is not None:
             self._remember_distinct(arrival.distinct, decision.resource)
         return True
+
+    def run(self, asked: Sequence[Listed]) -> list[Decision]:
+        """`decide` and `apply` new arrivals, each at its own time, from the first on until one is not plain, see
+        `streamd.matching.run`. Nothing may be due in between."""
+        answered = self._runner.decide(asked)
+        for one, (decision, slot, unknown, edges) in zip(asked, answered, strict=False):
+            self.counts["unknown_edges"] += unknown
+            if self.window is not None:
+                told = (one.kind, NO_CODES, np.uint64(0), (), slot, decision.p, decision.units)
+                self.window.add(Seen(one.match, edges, *told))
+            self._answered(Attempt(decision, one.arrival, one.attempt, one.now, one.kind))
+        return [one.decision for one in answered]
 
     def best(self, arrival: Arrival, now: int) -> Decision:
         """`decide` and `apply` in one."""
@@ -292,6 +303,18 @@ class Pool:
         return self.resources.names.find(names)
 
     # --- applying
+
+    def _answered(self, kept: Attempt) -> None:
+        """Remember an answer that is new."""
+        self.counts["arrivals"] += 1
+        if kept.decision.resource is not None:
+            self.counts["matched"] += 1
+        else:
+            reason = kept.decision.reason
+            self.counts["unmatched"] += 1
+            self.reasons[reason] = self.reasons.get(reason, 0) + 1
+            kept = msgspec.structs.replace(kept, kind=None, codes=NO_CODES, status="unmatched")
+        self.attempts.add(kept)
 
     def _remember_distinct(self, key: str, resource: str) -> None:
         self._taken[key] = (*self._taken.pop(key, ()), resource)

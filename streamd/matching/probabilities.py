@@ -30,6 +30,7 @@ Floats = NDArray[np.float64]
 Codes = tuple[bytes, bytes]  # the features of an arrival as the kernel takes them: uint64 and float64
 
 EXPLORE = {"none": kernel.NONE, "epsilon": kernel.NONE, "thompson": kernel.THOMPSON, "ucb": kernel.UCB}
+NO_CODES: Codes = (b"", b"")
 MAX_FEATURES = 1000
 
 
@@ -103,7 +104,7 @@ class Chances:
     def codes(self, features: Mapping[str, Any] | None) -> Codes:
         """An arrival's features, hashed; an intercept among them. Raises BadRecord."""
         if self.source.kind != "logistic":
-            return b"", b""
+            return NO_CODES
         features = features or {}
         if len(features) > MAX_FEATURES:
             raise BadRecord(f"features: {len(features)}, at most {MAX_FEATURES}")

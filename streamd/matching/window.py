@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamd.kernels import matching as kernel
-from streamd.matching.arrivals import Arrival, Edges
-from streamd.matching.attempts import Decision
+from streamd.matching.arrivals import Edges
 from streamd.matching.instance import Floats, Instance, Integers
 from streamd.matching.probabilities import Codes
 
@@ -56,21 +55,10 @@ class Window:
         self._seen: deque[Seen] = deque()
         self._size = 0
 
-    def add(
-        self,
-        arrival: Arrival,
-        edges: Edges,
-        codes: Codes,
-        needs: np.uint64,
-        barred: tuple[str, ...],
-        decision: Decision,
-        slot: int,
-    ) -> None:
-        """An arrival that was answered; slot: of its resource, -1 for none."""
-        match = f"{arrival.id}/{arrival.attempt}"
-        told = (arrival.kind, codes, needs, barred, slot, decision.p, decision.units)
-        self._seen.append(Seen(match, edges, *told))
-        self._size += len(edges.slots)
+    def add(self, seen: Seen) -> None:
+        """An arrival that was answered."""
+        self._seen.append(seen)
+        self._size += len(seen.edges.slots)
         self.fresh += 1
         while len(self._seen) > self.arrivals or self._size > self.edges:
             self._size -= len(self._seen.popleft().edges.slots)

@@ -21,7 +21,7 @@ from msgspec import UNSET
 from streamd import records as codec
 from streamd.errors import BadRecord, NotFound, Refused, StateError
 from streamd.journal import Refusal
-from streamd.matching.arrivals import Arrival, Outcome
+from streamd.matching.arrivals import Outcome
 from streamd.matching.attempts import Attempt, Decision
 from streamd.matching.pool import COUNTS as POOL_COUNTS
 from streamd.matching.pool import Pool
@@ -42,6 +42,7 @@ from streamd.stages.match_records import (
     asked,
     of_pipeline,
 )
+from streamd.stages.match_runs import ListedArrival, Runs
 from streamd.stages.match_settings import Settings
 from streamd.stages.match_view import shown
 from streamd.views import DelayView, MatchingView, QualityView, TaskView
@@ -89,6 +90,7 @@ class Matching:
             settings.resources: msgspec.json.Decoder(ResourceRecord),
             settings.outcomes: msgspec.json.Decoder(OutcomeRecord),
         }
+        self._runs = Runs(settings, self._owned)
         self._watch = Watch(settings.rule, settings.shadows, settings.every)
         self._next = NEVER  # no attempt of any pool is over its time before
         self._offered: dict[
@@ -144,7 +146,7 @@ class Matching:
         if pool is None:
             raise BadRecord("pool: not known here")
         arrival = asked(told)
-        return codec.encode(self._match(told, arrival, pool.decide(arrival, self.now), question.body))
+        return codec.encode(self._match(told, arrival.attempt, pool.decide(arrival, self.now), question.body))
 
     # --- one batch
 
@@ -152,7 +154,13 @@ class Matching:
         self, records: Sequence[Record], decided: Mapping[int, Refusal], memos: Iterator[bytes] | None
     ) -> Taken:
         taken = Taken([], {}, [])
+        done = 0  # by runs
         for i, record in enumerate(records):
+            if i < done:
+                continue
+            if memos is None and (n := self._run(records, i, decided, taken)):
+                done = i + n
+                continue
             refusal = decided.get(i)
             if refusal is None or not refusal.whole:
                 refusal = self._one(record, refusal, memos, taken)
@@ -164,6 +172,20 @@ class Matching:
                     codec.dead_letter(topic, record, refusal.reason, record.timestamp, self.partition)
                 )
         return taken
+
+    def _run(self, records: Sequence[Record], first: int, decided: Mapping[int, Refusal], taken: Taken) -> int:
+        """Decide and apply the plain arrivals from records[first] on together. Returns how many."""
+        run = self._runs.gather(records, first, decided, self.pools, self.now, self._next)
+        if not run:
+            return 0
+        name = run[0].told.pool
+        decisions = self.pools[name].run([plain.listed for plain in run])
+        for (told, record, listed), decision in zip(run, decisions, strict=False):
+            self.now = listed.now
+            self._answer(told, listed.attempt, decision, record, taken)
+            if decision.resource is not None:
+                self._promised(told, listed.attempt, decision, record)
+        return len(decisions)
 
     def _one(
         self, record: Record, decided: Refusal | None, memos: Iterator[bytes] | None, taken: Taken
@@ -243,17 +265,29 @@ class Matching:
                 raise StateError(f"the journal holds no decision for {record.topic} offset {record.offset}")
             decision = _decision.decode(memo)
         new = pool.apply(arrival, decision, self.now, edges)
-        if new and decision.resource is not None:
-            self._next = min(self._next, decision.open_until)
-            if arrival.attempt < self.settings.attempts:
-                assert record.value is not None
-                self._offered.setdefault(told.pool, {})[f"{arrival.id}/{arrival.attempt}"] = record.value
         if memos is None:
-            taken.memos.append(_pack(decision))
+            self._answer(told, arrival.attempt, decision, record, taken)
+        if new and decision.resource is not None:
+            self._promised(told, arrival.attempt, decision, record)
+
+    def _answer(
+        self, told: ArrivalRecord | ListedArrival, attempt: int, decision: Decision, record: Record, taken: Taken
+    ) -> None:
+        """Tell a decision, to the world and to the journal."""
+        assert record.value is not None
+        taken.memos.append(_pack(decision))
+        match = codec.encode(self._match(told, attempt, decision, record.value))
+        taken.outputs.append(Output(self.settings.matches, record.key, match, record.timestamp, self.partition))
+
+    def _promised(
+        self, told: ArrivalRecord | ListedArrival, attempt: int, decision: Decision, record: Record
+    ) -> None:
+        """An attempt is open: until when, and what is offered again then."""
+        self._next = min(self._next, decision.open_until)
+        if attempt < self.settings.attempts:
             assert record.value is not None
-            match = codec.encode(self._match(told, arrival, decision, record.value))
-            topic, moment = self.settings.matches, record.timestamp
-            taken.outputs.append(Output(topic, record.key, match, moment, self.partition))
+            match = f"{of_pipeline(told.pipeline, told.id)}/{attempt}"
+            self._offered.setdefault(told.pool, {})[match] = record.value
 
     def _offer(self, pool: Pool, told: ResourceRecord) -> None:
         if told.edges is not None:
@@ -325,10 +359,10 @@ class Matching:
             window=Window(given.window, given.window_edges) if given.window else None,
         )
 
-    def _match(self, told: ArrivalRecord, arrival: Arrival, decision: Decision, value: bytes) -> Match:
+    def _match(self, told: ArrivalRecord | ListedArrival, attempt: int, decision: Decision, value: bytes) -> Match:
         """The answer to an arrival. value: as it came."""
         return Match(
-            f"{told.id}/{arrival.attempt}",
+            f"{told.id}/{attempt}",
             told.id,
             told.pool,
             UNSET if decision.resource is None else decision.resource,

@@ -14,6 +14,7 @@ from streamd.matching.instance import instance
 from streamd.matching.pool import Pool
 from streamd.matching.resources import Offer
 from streamd.matching.rules import Rule
+from streamd.matching.run import Listed
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "matching.json").read_text())
 RULES = {
@@ -63,24 +64,33 @@ def pool_of(instance: dict[str, Any], rule: Rule) -> Pool:
     return pool
 
 
-def play(instance: dict[str, Any], run: dict[str, Any]) -> tuple[Pool, list[int], list[bool]]:
-    """Given the instance, when its arrivals are matched and their outcomes come after the run's delay."""
+def play(instance: dict[str, Any], run: dict[str, Any], kernel: bool) -> tuple[Pool, list[int], list[bool]]:
+    """Given the instance, when its arrivals are matched and their outcomes come after the run's delay.
+
+    kernel: from the edges' JSON on, as runs of arrivals are decided.
+    """
     pool, names = pool_of(instance, rule_of(run)), names_of(instance)
     decisions, successes = [], []
     for t, edges in enumerate(instance["arrivals"]):
         past = t - 1 - run["delay"]
         if past >= 0 and decisions[past] >= 0:
             pool.settle(Outcome(str(past), successes[past]), now=t)
-        decision = pool.best(Arrival(str(t), edges=[Edge(names[u], p) for u, p in edges]), now=t)
+        listed = [Edge(names[u], p) for u, p in edges]
+        if kernel:
+            raw = msgspec.Raw(msgspec.json.encode([(edge.resource, edge.p) for edge in listed]))
+            (decision,) = pool.run([Listed(f"{t}/1", str(t), 1, None, t, t + pool.timeout, raw)])
+        else:
+            decision = pool.best(Arrival(str(t), edges=listed), now=t)
         chosen = -1 if decision.resource is None else names.index(decision.resource)
         decisions.append(chosen)
         successes.append(chosen >= 0 and instance["coins"][t] < dict(map(tuple, edges))[chosen])
     return pool, decisions, successes
 
 
+@pytest.mark.parametrize("kernel", [False, True], ids=["one by one", "in runs"])
 @pytest.mark.parametrize(("instance", "run"), _cases())
-def test_a_pool_decides_as_the_reference(instance: dict[str, Any], run: dict[str, Any]) -> None:
-    pool, decisions, successes = play(instance, run)
+def test_a_pool_decides_as_the_reference(instance: dict[str, Any], run: dict[str, Any], kernel: bool) -> None:
+    pool, decisions, successes = play(instance, run, kernel)
 
     assert decisions == run["decision"]
     assert "".join("1" if success else "0" for success in successes) == run["success"]
