@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: env demo test long chaos bench bench-embedded bench-kafka lint lock clean
+.PHONY: env demo test chaos bench bench-embedded bench-kafka lint lock clean
 
 env: $(VENV)/.ready  ## the environment, as pinned in requirements.lock
 
@@ -19,9 +19,6 @@ demo: env  ## the daemon on the embedded log, learning from a real stream
 
 test: env  ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
-
-long: env  ## tests that take minutes: three brokers, one of which dies under load
-	$(BIN)/python -m pytest -m long
 
 ROUNDS ?= 2
 SEED   ?= 1

@@ -147,15 +147,6 @@ class ConfluentLog(Member):
         self._moved = True
         return starts
 
-    def _kept(self, partition: int) -> dict[str, tuple[int, int]]:
-        """(oldest offset kept, end) of each input."""
-        consumer = opened(self._consumer)
-        with translated(f"looking up the offsets of partition {partition}"):
-            return {
-                topic: consumer.get_watermark_offsets(TopicPartition(topic, partition), self._timeout)
-                for topic in self._inputs
-            }
-
     def pause(self, partition: int) -> None:
         self._check_owned(partition)
         for topic in self._inputs:

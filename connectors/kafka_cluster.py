@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kafka import KafkaAdminClient, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import MemberToRemove
+from kafka.protocol.consumer.offsets import IsolationLevel
 
 from connectors.kafka_protocol import JOURNAL_CONFIGS
 from connectors.kafka_settings import Security, python_connection
@@ -22,7 +23,15 @@ REFUSED = (
     kafka_errors.SaslAuthenticationFailedError,
     kafka_errors.UnsupportedSaslMechanismError,
 )
-LATEST = -1  # a partition's end, where an offset is asked for by time
+LATEST, EARLIEST = -1, -2  # a partition's end and beginning, where an offset is asked for by time
+MOVED = tuple(  # what a group's description says where it is asked of a broker that cannot know
+    str(error(""))
+    for error in (
+        kafka_errors.NotCoordinatorError,
+        kafka_errors.CoordinatorNotAvailableError,
+        kafka_errors.CoordinatorLoadInProgressError,
+    )
+)
 HOPELESS = (
     kafka_errors.MessageSizeTooLargeError,
     kafka_errors.RecordListTooLargeError,
@@ -52,13 +61,22 @@ def _ours(doing: str, error: Exception, opening: bool) -> StreamdError:
     return Transient(f"{doing}: {cause}")
 
 
+class Admin(KafkaAdminClient):  # type: ignore[misc]
+    """kafka-python's admin client asks once who coordinates a group and who makes topics, and goes on to ask these
+    when they are dead or have handed over; this one can be told to ask anew."""
+
+    def forget(self) -> None:
+        self._manager.cluster._coordinators.clear()
+        self._controller_id = None
+
+
 class Cluster:
     """kafka-python's admin client, bounded in time. Raises Transient where the cluster is away."""
 
     def __init__(self, brokers: Sequence[str], security: Security, timeout: float) -> None:
         self._timeout = int(timeout * 1000)
         with translated(f"connecting to {', '.join(brokers)}", opening=True):
-            self._admin = KafkaAdminClient(
+            self._admin = Admin(
                 **python_connection(brokers, security),
                 request_timeout_ms=self._timeout,
                 bootstrap_timeout_ms=self._timeout,
@@ -67,7 +85,7 @@ class Cluster:
 
     def topics(self, names: Sequence[str] | None = None) -> dict[str, TopicInfo]:
         """Those of these topics that exist; without names, all but the internal ones."""
-        with translated("asking for topics"):
+        with self._asking("asking for topics"):
             found: list[dict[str, Any]] = self._admin.describe_topics(None if names is None else list(names))
         return {
             topic["name"]: TopicInfo(str(topic["topic_id"]), len(topic["partitions"]))
@@ -80,7 +98,7 @@ class Cluster:
         if topic not in self.topics([topic]):
             wanted = {topic: {"num_partitions": partitions, "configs": dict(configs or {})}}
             try:
-                with translated(f"making topic {topic}", opening=True):
+                with self._asking(f"making topic {topic}", opening=True):
                     self._admin.create_topics(wanted, timeout_ms=self._timeout, wait_for_metadata=True)
             except Transient as error:
                 if not isinstance(error.__cause__, kafka_errors.TopicAlreadyExistsError):
@@ -95,7 +113,7 @@ class Cluster:
         """Make the journal, or give it the partitions that were added to the inputs meanwhile."""
         there = self.topics([topic]).get(topic)
         if there is not None and there.partitions < partitions:
-            with translated(f"adding partitions to {topic}", opening=True):
+            with self._asking(f"adding partitions to {topic}", opening=True):
                 self._admin.create_partitions({topic: partitions}, timeout_ms=self._timeout)
                 self._admin.wait_for_topics([topic], timeout_ms=self._timeout)
         elif there is None:
@@ -115,8 +133,10 @@ class Cluster:
     def seats(self, group: str, inputs: Sequence[str]) -> "Seats":
         """Who holds the workers' seats in the group, and the partitions; whether some have been added since."""
         there = self.topics(inputs)
-        with translated(f"asking for group {group}"):
+        with self._asking(f"asking for group {group}"):
             described = self._admin.describe_groups([group])[group]
+            if str(described.get("error")).startswith(MOVED):
+                raise kafka_errors.CoordinatorNotAvailableError(described["error"])
         holders: dict[str, str] = {}
         owners: dict[int, str] = {}
         for member in () if described.get("error") else described["members"]:
@@ -133,25 +153,47 @@ class Cluster:
     def end(self, topic: str, partition: int) -> int:
         """The next offset to be written."""
         where = TopicPartition(topic, partition)
-        with translated(f"looking up the end of {topic}[{partition}]"):
+        with self._asking(f"looking up the end of {topic}[{partition}]"):
             found = self._admin.list_partition_offsets({where: LATEST}, timeout_ms=self._timeout)
         return int(found[where].offset)
 
+    def kept(self, topics: Sequence[str], partition: int) -> dict[str, tuple[int, int]]:
+        """(oldest offset kept, end of what is committed) of a partition of each topic, from whoever leads it now:
+        librdkafka asks the leader it knew, and goes on to ask it after its death."""
+        wheres = [TopicPartition(topic, partition) for topic in topics]
+        with self._asking(f"looking up the offsets of partition {partition}"):
+            oldest, end = (
+                self._admin.list_partition_offsets(
+                    dict.fromkeys(wheres, at), IsolationLevel.READ_COMMITTED, timeout_ms=self._timeout
+                )
+                for at in (EARLIEST, LATEST)
+            )
+        return {where.topic: (int(oldest[where].offset), int(end[where].offset)) for where in wheres}
+
     def leave(self, group: str, worker: str) -> None:
         """Give this worker's seat in the group up, so that its partitions move at once."""
-        with translated(f"leaving group {group}"):
+        with self._asking(f"leaving group {group}"):
             self._admin.remove_group_members(group, [MemberToRemove(group_instance_id=worker)])
 
     def trim(self, topic: str, partition: int, below: int, before: int | None = None) -> None:
         """Delete the records below an offset; before: of those, only the ones older than this (milliseconds)."""
         where = TopicPartition(topic, partition)
-        with translated(f"trimming {topic}[{partition}]"):
+        with self._asking(f"trimming {topic}[{partition}]"):
             if before is not None:
                 younger = self._admin.list_partition_offsets({where: before}, timeout_ms=self._timeout)[
                     where
                 ].offset
                 below = below if younger is None or younger < 0 else min(below, younger)
             self._admin.delete_records({where: below}, timeout_ms=self._timeout)
+
+    @contextmanager
+    def _asking(self, doing: str, opening: bool = False) -> Iterator[None]:
+        try:
+            with translated(doing, opening):
+                yield
+        except StreamdError:
+            self._admin.forget()
+            raise
 
     def close(self) -> None:
         with translated("closing"):

@@ -99,15 +99,6 @@ class KafkaLog(Member):
         self._live.add(partition)
         return starts
 
-    def _kept(self, partition: int) -> dict[str, tuple[int, int]]:
-        """(oldest offset kept, end) of each input."""
-        consumer = opened(self._consumer)
-        wheres = [TopicPartition(topic, partition) for topic in self._inputs]
-        with translated(f"looking up the offsets of partition {partition}"):
-            oldest = consumer.beginning_offsets(wheres, timeout_ms=self._milliseconds)
-            end = consumer.end_offsets(wheres, timeout_ms=self._milliseconds)
-        return {where.topic: (oldest[where], end[where]) for where in wheres}
-
     def pause(self, partition: int) -> None:
         self._check_owned(partition)
         consumer = opened(self._consumer)

@@ -160,6 +160,9 @@ class Member(ABC):
         if partition not in self._owned:
             raise Transient(f"partition {partition} is not assigned to {self._given.worker}")
 
+    def _kept(self, partition: int) -> dict[str, tuple[int, int]]:
+        return opened(self._cluster).kept(self._inputs, partition)
+
     def _known(self, output: Output) -> int:
         """The partitions of an output's topic; asked for again where the topic must have grown since."""
         known = self._counts.get(output.topic, 0)

@@ -6,9 +6,9 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import tempfile
 import uuid
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ from tests.servers.process import free_port, kill, listens, spawn, wait_until
 HERE = Path(__file__).parent
 LIBS = HERE.parent.parent / ".cache" / "kafka" / "libs"
 START = 60.0  # seconds; 3 on an idle machine
+CHECKPOINT, ARCHIVE = "bootstrap.checkpoint", "broker.jsa"
+QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")  # to start, not to serve
 
 SETTINGS = {
     "process.roles": "broker,controller",
@@ -60,22 +62,23 @@ class Broker(NamedTuple):
 def start(directory: Path, port: int | None = None, settings: Mapping[str, str] | None = None) -> Broker:
     """Start a broker that keeps everything in `directory` (made if missing; formatted once, so that a second
     start there goes on with the data). Raises Unavailable where Java, Maven or the jars cannot be had."""
-    java, jars = java_command(), fetch_jars()
-    directory.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
-    properties = directory / "server.properties"
-    properties.write_text(_properties(directory, port, settings or {}))
-    classpath = f"{jars}/*"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "server.properties").write_text(_properties(directory, port, settings or {}))
     if not (directory / "data" / "meta.properties").exists():
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        _format(java, classpath, cluster, properties)
-    broker = _spawn(java, jars, directory, port)
+        _format(directory / "data", 1, _identifier())
+    broker = _spawn(directory, port)
     _await(broker, START)
     return broker
 
 
-def _spawn(java: str, jars: Path, directory: Path, port: int) -> Broker:
-    command = [java, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", "kafka.Kafka"]
+def _spawn(directory: Path, port: int, memory: str = "512m") -> Broker:
+    options = [f"-Xmx{memory}", f"-XX:SharedArchiveFile={_prepared() / ARCHIVE}"]
+    return _run(fetch_jars(), options, directory, port)
+
+
+def _run(jars: Path, options: Sequence[str], directory: Path, port: int) -> Broker:
+    command = [java_command(), *QUICK, *options, "-cp", f"{jars}/*", "kafka.Kafka"]
     process = spawn([*command, str(directory / "server.properties")], directory / "broker.log")
     return Broker(f"127.0.0.1:{port}", directory, process)
 
@@ -87,28 +90,20 @@ def _await(broker: Broker, timeout: float) -> None:
 
 def start_cluster(directory: Path, count: int, settings: Mapping[str, str]) -> list[Broker]:
     """Start so many brokers that are one cluster, numbered from 1. Raises Unavailable, as `start`."""
-    java, jars = java_command(), fetch_jars()
     ports = [(free_port(), free_port()) for _ in range(count)]
     voters = ",".join(f"{i}@127.0.0.1:{controller}" for i, (_, controller) in enumerate(ports, 1))
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-
-    places = [directory / f"broker-{i}" for i in range(1, count + 1)]
-
-    def prepare(i: int) -> None:
-        place, (port, controller) = places[i], ports[i]
+    cluster, started = _identifier(), []
+    for i, (port, controller) in enumerate(ports, 1):
         own = {
-            "node.id": str(i + 1),
+            "node.id": str(i),
             "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
             "controller.quorum.voters": voters,
         }
+        place = directory / f"broker-{i}"
         place.mkdir(parents=True)
         (place / "server.properties").write_text(_properties(place, port, {**settings, **own}))
-        _format(java, f"{jars}/*", cluster, place / "server.properties")
-
-    with ThreadPoolExecutor(count) as pool:
-        list(pool.map(prepare, range(count)))
-    # From this thread: a child dies with the thread that started it.
-    started = [_spawn(java, jars, place, port) for place, (port, _) in zip(places, ports, strict=True)]
+        _format(place / "data", i, cluster)
+        started.append(_spawn(place, port, "256m"))
     for broker in started:
         _await(broker, count * START)
     return started
@@ -145,18 +140,59 @@ def _copy_dependencies() -> None:
         )
     for old in LIBS.glob("*.jar"):
         old.unlink()
+    shutil.rmtree(LIBS.parent / "prepared", ignore_errors=True)
     command = [maven, "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
     run = subprocess.run([*command, f"-DoutputDirectory={LIBS}"], capture_output=True, text=True, check=False)
     if run.returncode:
         raise Unavailable(f"Maven could not fetch the broker's jars: {(run.stdout + run.stderr)[-1000:]}")
 
 
-def _format(java: str, classpath: str, cluster: str, properties: Path) -> None:
-    command = [java, "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", classpath, "kafka.tools.StorageTool", "format"]
-    command += [f"--cluster-id={cluster}", "-c", str(properties)]  # with "=": an id may begin with a dash
+def _format(data: Path, node: int, cluster: str) -> None:
+    """Give a broker its empty directory, as `StorageTool format` would in seconds of a Java of its own."""
+    data.mkdir()
+    shutil.copy(_prepared() / CHECKPOINT, data)
+    given = {"version": "1", "cluster.id": cluster, "node.id": str(node), "directory.id": _identifier()}
+    (data / "meta.properties").write_text("".join(f"{key}={value}\n" for key, value in given.items()))
+
+
+def _prepared() -> Path:
+    """A folder with what StorageTool and a first broker make once, for all that follow: what a new cluster begins
+    with, and the classes in the form in which Java loads them in half the time."""
+    jars = fetch_jars()
+    made = jars.parent / "prepared"
+    with (jars.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (made / ARCHIVE).exists():
+            made.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory() as folder:
+                _prepare(jars, Path(folder), made)
+    return made
+
+
+def _prepare(jars: Path, directory: Path, made: Path) -> None:
+    port = free_port()
+    (directory / "server.properties").write_text(_properties(directory, port, {}))
+    _storage_tool(jars, directory / "server.properties")
+    shutil.copy(directory / "data" / CHECKPOINT, made)
+    first = _run(jars, [f"-XX:ArchiveClassesAtExit={made / ARCHIVE}"], directory, port)
+    _await(first, START)
+    first.process.terminate()
+    first.process.wait(START)
+
+
+def _storage_tool(jars: Path, properties: Path) -> None:
+    command = [java_command(), *QUICK, "-cp", f"{jars}/*", "kafka.tools.StorageTool", "format"]
+    command += [f"--cluster-id={_identifier()}", "-c", str(properties)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         raise RuntimeError(f"StorageTool format failed: {run.stdout}{run.stderr}")
+
+
+def _identifier() -> str:
+    """As Kafka writes those of clusters and directories; none begins with a dash."""
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
+        continue
+    return text
 
 
 def _properties(directory: Path, port: int, settings: Mapping[str, str]) -> str:
