@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 
+import msgspec
 from msgspec import Struct
 
 from streamd.errors import Elsewhere, OffsetGap, Refused, StateError, StreamdError, Transient
@@ -23,7 +24,7 @@ from streamd.operating.mailbox import Command, Mailbox, Outcome
 from streamd.operating.poison import poisoned
 from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, murmur2
 from streamd.questions import AGAIN, Question, Questions
-from streamd.recovery import Recovery, named
+from streamd.recovery import Anew, Recovery, named
 from streamd.restore import Identity, Paused
 from streamd.shard import Shard
 from streamd.sight import Sight
@@ -43,7 +44,10 @@ class Pacing(Struct, frozen=True):
 
 
 class Setup(Struct, frozen=True):
-    """What of an engine a reload can change. live: how its shards work, see `Shard`."""
+    """What of an engine a reload can change. live: how its shards work, see `Shard`.
+
+    backfill: the history that new shards learn first; anew: how one begins where another configuration's ended.
+    """
 
     identity: Callable[[int], Identity]
     fresh: Callable[[int], Shard]
@@ -51,6 +55,7 @@ class Setup(Struct, frozen=True):
     pacing: Pacing
     policy: Policy
     backfill: Begin | None = None
+    anew: Anew | None = None
 
 
 class Engine:
@@ -173,7 +178,7 @@ class Engine:
         if not self._waiting:
             return
         partition = self._waiting[0]
-        shard = self._recovery.bring_back(partition, self._setup.identity, self._setup.fresh)
+        shard = self._recovery.bring_back(partition, self._setup.identity, self._setup.fresh, self._setup.anew)
         if isinstance(shard, Paused):
             self._log.pause(partition)
             self._waiting.pop(0)
@@ -181,7 +186,7 @@ class Engine:
             self._mailbox.lost(partition, "the shard was paused")
             return
         if self._setup.backfill is not None and shard.sequence == 0 and not shard.positions:
-            shard.prepare(COMMAND, self._setup.backfill(partition))()
+            shard.prepare(COMMAND, msgspec.json.encode(self._setup.backfill(partition)))()
         self._recovery.seek(shard)
         self._waiting.pop(0)
         self._shards[partition] = shard

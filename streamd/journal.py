@@ -11,7 +11,8 @@ records are in it whole, so that replay needs neither the input topics nor their
     refused     {record: [whole, reason]}; `whole` false: only its label was refused
     memos       one byte string per prediction, in order
     turns       with alerts: a byte per post and label of a post, 1 where an alert began or ended
-    live        of a shard's first epoch: how it worked, see `streamd.shard`
+    live        of an epoch that begins a state, a shard's first or one after which nothing of before matters: how
+                the shard worked, see `streamd.shard`
     decisions   with a query stage: one byte string per prediction, empty where there was nothing to decide
     partitions  how many the input topics had; 0 in entries of before
     positions   {topic: next offset}, as they were committed with it; none in entries of before

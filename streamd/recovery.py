@@ -5,17 +5,37 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from streamd.errors import OffsetGap, StateError, Transient
+import msgspec
+from msgspec import Struct
+
+from streamd.errors import OffsetGap, Refused, StateError, Transient
 from streamd.operating.choices import Choices
+from streamd.operating.history import COMMAND, Begin, until_there
 from streamd.ports import Log, Store, TopicInfo
 from streamd.questions import AGAIN
-from streamd.restore import Identity, Paused, Restored, changed, restore
+from streamd.restore import Changed, Identity, Paused, Restored, changed, restore
 from streamd.shard import Shard
 from streamd.sight import Sight
+from streamd.snapshot import State
 from streamd.snapshots import Job, SnapshotWriter, put
 
 Fresh = Callable[[int], Shard]
 Named = Callable[[int], Identity]
+ANEW = (
+    "; `streamd run --on-changed-model backfill` learns a new one from what the log still holds and goes on where "
+    "this one ended"
+)
+
+
+class Anew(Struct, frozen=True):
+    """How a state begins where one of another configuration ended.
+
+    history: of a partition, as of now. former: a maker of shards that work as the journal's `live` says; raises
+    Refused where that is no longer possible.
+    """
+
+    history: Begin
+    former: Callable[[bytes], tuple[Named, Fresh]]
 
 
 class Recovery:
@@ -35,8 +55,8 @@ class Recovery:
         if not shard.dirty:
             self._aside[shard.partition] = shard
 
-    def bring_back(self, partition: int, identity: Named, fresh: Fresh) -> Shard | Paused:
-        """A shard at its committed position, or why it must not go on."""
+    def bring_back(self, partition: int, identity: Named, fresh: Fresh, anew: Anew | None) -> Shard | Paused:
+        """A shard at its committed position, or why it must not go on. anew: how one can, after another's."""
         aside = self._aside.pop(partition, None)
         topics = self._log.topics()
         same = aside is not None and not changed(self.inputs[partition], topics)
@@ -44,6 +64,8 @@ class Recovery:
             return aside
         began = time.monotonic()
         restored = self._restore(partition, identity, fresh, topics)
+        if isinstance(restored, Changed) and anew is not None:
+            restored = self._begin_anew(partition, restored, fresh, anew, topics)
         if isinstance(restored, Paused):
             return restored
         if restored.lost or restored.accepted:
@@ -95,6 +117,45 @@ class Recovery:
         for topics in self.inputs.values():
             return max(topic.partitions for topic in topics.values())
         raise Transient("no shard has been restored yet", AGAIN)
+
+    def _begin_anew(
+        self, partition: int, found: Changed, fresh: Fresh, anew: Anew, topics: Mapping[str, TopicInfo]
+    ) -> Restored | Paused:
+        """A shard about to learn history, from where the former one ended. What is begun by its next epoch only
+        replaces anything then; the former's state is in the store before."""
+        if self._choices.on_changed_model != "backfill":
+            return Paused(found.reason + ANEW)
+        former = self._former(partition, found, anew, topics)
+        if isinstance(former, Paused):
+            return former
+        at = self._log.committed(partition)
+        sequence = at.sequence or (0 if former is None else former.sequence)
+        positions = at.positions or ({} if former is None else former.positions)
+        if not sequence:
+            return Paused(f"{found.reason}, and where it ended cannot be told")
+        shard = fresh(partition)
+        end, count = self._log.journal_end(partition), topics[shard.inputs[0]].partitions
+        shard.place(sequence, positions, end, count)
+        promised, skips = (State({}, {}), ()) if former is None else (former.task.promised(), former.skips)
+        span = until_there(anew.history(partition), positions, promised, skips)
+        shard.prepare(COMMAND, msgspec.json.encode(span))()
+        self._sight.begun_anew(partition, found.reason, span.start, span.until)
+        return Restored(shard, None, 0, 0, 0)
+
+    def _former(
+        self, partition: int, found: Changed, anew: Anew, topics: Mapping[str, TopicInfo]
+    ) -> Shard | Paused | None:
+        """The shard as it was left, written to the store to go back to; None if it can no longer be made."""
+        try:
+            identity, fresh = anew.former(found.live)
+        except Refused:
+            return None
+        restored = self._restore(partition, identity, fresh, topics)
+        if isinstance(restored, Paused):
+            return restored
+        if restored.snapshot is None or restored.snapshot.sequence < restored.shard.sequence:
+            self._keep(restored, identity, topics)
+        return restored.shard
 
     def _restore(
         self, partition: int, identity: Named, fresh: Fresh, topics: Mapping[str, TopicInfo]

@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from streamd import snapshot
 from streamd.errors import StateError, Transient
-from streamd.journal import decode
+from streamd.journal import Entry, decode
 from streamd.operating.choices import CAUTIOUS, Choices
+from streamd.operating.commanded import PART
 from streamd.ports import Log, Store, TopicInfo
 from streamd.shard import Shard
 from streamd.snapshot import Manifest
@@ -31,6 +32,12 @@ class Paused(Struct, frozen=True):
     """The shard must not go on, and why; the process does."""
 
     reason: str
+
+
+class Changed(Paused, frozen=True):
+    """Its state was learned under another configuration. live: how it worked then, as the journal keeps it."""
+
+    live: bytes
 
 
 class Restored(Struct, frozen=True):
@@ -50,18 +57,29 @@ class Restored(Struct, frozen=True):
 
 
 class Identity(Struct, frozen=True):
-    """Whose state it is, and what makes it usable."""
+    """Whose state it is, and what makes it usable.
+
+    meant: what gave a state its meaning that worked as the journal's `live` says; None if that cannot be told.
+    """
 
     name: str  # of the shard in the store
     pipeline: str
     model: str
     meaning: Mapping[str, Any]  # the configuration behind `model`
     others: Mapping[str, Mapping[str, Any]] = {}  # models that may be live instead, by promotion
+    meant: Callable[[bytes], Mapping[str, Any] | None] = lambda live: None
 
     def of(self, model: str) -> "Identity":
         """The same shard, with this one of its models live."""
         meaning = self.others.get(model)
         return self if meaning is None else replace(self, model=model, meaning=meaning)
+
+    def differs(self, live: bytes) -> str:
+        """Why a state that begins so cannot be continued; empty if it can, or that cannot be told."""
+        then = self.meant(live)
+        if then is None or then == self.meaning or then in self.others.values():
+            return ""
+        return _otherwise(then, self.meaning)
 
 
 def shard_name(group: str, pipeline: str, partition: int) -> str:
@@ -91,19 +109,19 @@ def restore(
     committed = log.committed(shard.partition)
     through = committed.sequence or None
     found, away = _newest(store, identity.name, through)
+    replay = Replay(identity, fresh, shard)
     if found is not None:
-        manifest, state = found.manifest, found.state
-        if reason := foreign(manifest, identity):
-            return Paused(reason)
-        shard.restore(state, manifest.sequence, manifest.positions, manifest.journal_offset)
-        shard.partitions = manifest.partitions
-    start = shard.sequence
-    shard, lost = _catch_up(log, shard, fresh, identity.name, through, away, progress, choices)
-    replayed = max(0, shard.sequence - lost - start)
+        replay.start(found.manifest, found.state)
+    shard, lost = _catch_up(log, replay, fresh, identity.name, through, away, progress, choices)
+    if replay.changed is not None:
+        change = changed(_still(_former(shard, None if found is None else found.manifest, topics), topics), topics)
+        return Paused(change) if change and choices.on_grown_topic != "accept" else replay.changed
     shard.positions.update(committed.positions)
     if through is None and shard.sequence:
         facts = {"shard": identity.name, "sequence": shard.sequence, "positions": dict(shard.positions)}
         logger.warning("no committed offsets: going on from the journal's end", extra={"facts": facts})
+    if replay.began:
+        found = None  # what it holds is of before
     former = _former(shard, None if found is None else found.manifest, topics)
     change = changed(former, topics)
     if change and not _only_grown(former, topics):
@@ -112,13 +130,62 @@ def restore(
         return Paused(change + ACCEPT)
     shard.partitions = topics[shard.inputs[0]].partitions
     if found is None:
-        return Restored(shard, None, 0, 0, replayed, lost, change)
-    return Restored(shard, found.manifest, found.size, found.written, replayed, lost, change)
+        return Restored(shard, None, 0, 0, replay.entries, lost, change)
+    return Restored(shard, found.manifest, found.size, found.written, replay.entries, lost, change)
+
+
+class Replay:
+    """A shard on its way through the journal, from a snapshot or from nothing.
+
+    An epoch may begin the state anew: what was before does not matter then, also if this configuration could not
+    continue it. changed: it cannot continue what is there now. began: it began after the snapshot. entries: those
+    applied.
+    """
+
+    def __init__(self, identity: Identity, fresh: Callable[[], Shard], shard: Shard) -> None:
+        self.shard = shard
+        self.changed: Changed | None = None
+        self.began = False
+        self.entries = 0
+        self._identity = identity
+        self._fresh = fresh
+
+    def start(self, manifest: Manifest, state: snapshot.State) -> None:
+        """From a snapshot."""
+        if reason := foreign(manifest, self._identity):
+            self.changed = Changed(reason, state.document.get(PART, {}).get("live", b""))
+            self.shard.place(manifest.sequence, manifest.positions, manifest.journal_offset, manifest.partitions)
+            return
+        self.shard.restore(state, manifest.sequence, manifest.positions, manifest.journal_offset)
+        self.shard.partitions = manifest.partitions
+
+    def follow(self, entry: Entry, offset: int) -> None:
+        """Apply the next epoch. offset: of its entry."""
+        if entry.live:
+            self._begin(entry, offset)
+        if self.changed is None:
+            self.shard.replay(entry)
+            self.entries += 1
+        else:
+            self.shard.place(entry.sequence, entry.positions, offset, entry.partitions or self.shard.partitions)
+        self.shard.journal_offset = offset
+
+    def _begin(self, entry: Entry, offset: int) -> None:
+        if reason := self._identity.differs(entry.live):
+            self.changed = Changed(reason, entry.live)
+        else:
+            self.changed = None
+        if not self.shard.blank:
+            partitions = self.shard.partitions
+            self.shard = self._fresh()
+            self.shard.partitions = partitions
+        self.shard.place(entry.sequence - 1, {}, offset, self.shard.partitions)
+        self.began = self.began or entry.sequence > 1
 
 
 def _catch_up(
     log: Log,
-    shard: Shard,
+    replay: Replay,
     fresh: Callable[[], Shard],
     name: str,
     through: int | None,
@@ -128,8 +195,11 @@ def _catch_up(
 ) -> tuple[Shard, int]:
     """A shard behind the last epoch committed, and how many epochs are missing in it."""
     try:
-        _replay(log, shard, through, progress)
+        _replay(log, replay, through, progress)
     except StateError as error:
+        shard = replay.shard
+        if replay.changed is not None:
+            return shard, 0
         if away:
             raise Transient(f"the store is away and the journal alone does not reach back: {error}") from error
         reason = _lost(name, shard, through, error)
@@ -137,7 +207,7 @@ def _catch_up(
             raise StateError(reason) from error
         logger.warning("going on without what was lost", extra={"facts": {"reason": reason}})
         return _without(log, fresh() if choices.on_lost_state == "afresh" else shard, through)
-    return shard, 0
+    return replay.shard, 0
 
 
 def _lost(name: str, shard: Shard, through: int | None, error: StateError) -> str:
@@ -194,12 +264,12 @@ def _newest(store: Store, name: str, through: int | None) -> tuple[_Found | None
     return None, False
 
 
-def _replay(log: Log, shard: Shard, through: int | None, progress: Callable[[], None]) -> None:
+def _replay(log: Log, replay: Replay, through: int | None, progress: Callable[[], None]) -> None:
     """Apply the journal through this sequence number, or to its end."""
+    shard = replay.shard
     if shard.sequence != through:
         for sequence, raw, offset in log.journal(shard.partition, shard.journal_offset, shard.sequence, through):
-            shard.replay(decode(raw, sequence))
-            shard.journal_offset = offset
+            replay.follow(decode(raw, sequence), offset)
             progress()
 
 
@@ -221,6 +291,11 @@ def _former(shard: Shard, manifest: Manifest | None, topics: Mapping[str, TopicI
     }
 
 
+def _still(former: Mapping[str, TopicInfo], now: Mapping[str, TopicInfo]) -> dict[str, TopicInfo]:
+    """Those of the topics that are inputs still."""
+    return {topic: info for topic, info in former.items() if topic in now}
+
+
 def _only_grown(former: Mapping[str, TopicInfo], now: Mapping[str, TopicInfo]) -> bool:
     """Whether nothing but more partitions is different."""
     return all(
@@ -233,7 +308,11 @@ def foreign(manifest: Manifest, identity: Identity) -> str:
     """Why this configuration cannot continue a snapshot's state, wherever it was made; empty if it can."""
     if manifest.model == identity.model or manifest.model in identity.others:
         return ""
-    keys = sorted(different_keys("", manifest.config, identity.meaning))
+    return _otherwise(manifest.config, identity.meaning)
+
+
+def _otherwise(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    keys = sorted(different_keys("", then, now))
     return f"its state was learned under another configuration; different: {', '.join(keys)}"
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from streamd.errors import Refused, StateError
 from streamd.journal import Entry, EntryBuilder, Refusal
 from streamd.operating.commanded import Apply, Commanded, exported_state, task_part
-from streamd.operating.history import COMMAND, Span, cut, left, read
+from streamd.operating.history import COMMAND, Span, cut, left, read, unpacked
 from streamd.ports import Output, Record, ShardEpoch
 from streamd.questions import Question
 from streamd.snapshot import Manifest, State
@@ -48,8 +48,8 @@ class Task(Protocol):
     now: int
     """Event time, milliseconds since 1970."""
 
-    history: bool
-    """What is taken is history: nothing is asked."""
+    past: Mapping[str, int]
+    """Per topic the offset before which a record is history: it is not asked about, and answers no query."""
 
     @property
     def model(self) -> str:
@@ -84,6 +84,12 @@ class Task(Protocol):
         whole: all of it. Otherwise what was learned only: what waits, was spent or promised since stays.
         """
 
+    def promised(self) -> State:
+        """What was asked for and spent: a state that begins anew takes it over. Empty where there is nothing."""
+
+    def take_over(self, promised: State) -> None:
+        """Become what a former state promised. Called once, before anything is taken."""
+
     def deadline(self) -> int | None:
         """The next moment of event time at which something happens without a record."""
 
@@ -96,12 +102,18 @@ class Task(Protocol):
 
 
 class Committed(NamedTuple):
-    """A shard's state at a committed epoch, on its way to the store."""
+    """A shard's state at a committed epoch, on its way to the store. begun: the epoch in which it began after a
+    former one of the same shard; 0: there was none."""
 
     sequence: int
     positions: dict[str, int]
     journal_offset: int
     thaw: Callable[[], State]
+    begun: int = 0
+
+
+Unanswered = Callable[[Sequence[Output], bool], Sequence[Output]]
+"""What is written of the outputs of history; and whether that was answered before."""
 
 
 class Shard:
@@ -115,7 +127,7 @@ class Shard:
         fits: Callable[[Manifest], str] = lambda manifest: "",
         live: bytes = b"",
         remade: Callable[[bytes], Task] | None = None,
-        unanswered: Callable[[Sequence[Output]], Sequence[Output]] = tuple,
+        unanswered: Unanswered = lambda outputs, again: outputs,
     ) -> None:
         """fits: why an exported snapshot cannot be continued here; empty if it can.
 
@@ -136,6 +148,8 @@ class Shard:
         self._unanswered = unanswered
         self._commanded = Commanded()
         self._commanded.live = live
+        self._blank = True  # nothing was taken, restored or commanded
+        self._begins = False  # the epoch under way makes all of the state
 
     @property
     def dirty(self) -> bool:
@@ -149,14 +163,18 @@ class Shard:
     def take(self, records: Sequence[Record]) -> None:
         """Apply records that follow this shard's positions. A tick is a record of the topic ''."""
         skips = self._commanded.skips
+        self.task.past = self._commanded.history
         for past, run in cut(records, self._commanded.history):
-            self.task.history = past
             taken = self.task.take(run, skips.among(run) if skips else {})
             self._entry.add(run, taken.refused, taken.memos, taken.turns, taken.decisions)
-            self._outputs.extend(self._unanswered(taken.outputs) if past else taken.outputs)
+            self._outputs.extend(self._written(taken.outputs) if past else taken.outputs)
         self._move(records)
 
+    def _written(self, outputs: Sequence[Output]) -> Sequence[Output]:
+        return self._unanswered(outputs, self._commanded.begun > 0)
+
     def _move(self, records: Sequence[Record]) -> None:
+        self._blank = False
         for record in records:
             if record.topic:
                 self.positions[record.topic] = record.offset + 1
@@ -173,10 +191,28 @@ class Shard:
         def carry_out() -> None:
             now = int(time.time() * 1000)  # for whoever reads the journal
             record = Record("", self.partition, 0, now, command.encode(), payload)
+            self._begins = self._blank
             self._entry.add([record], {}, apply())
             self._commanded.count(command)
+            self._blank = False
 
         return carry_out
+
+    def place(self, sequence: int, positions: Mapping[str, int], journal_offset: int, partitions: int) -> None:
+        """Stand, with nothing learned yet, where a former state of this shard ended."""
+        assert self._blank
+        self.sequence, self.journal_offset, self.partitions = sequence, journal_offset, partitions
+        self.positions = {topic: positions[topic] for topic in self.inputs if topic in positions}
+
+    @property
+    def blank(self) -> bool:
+        """Nothing was taken, restored or commanded yet."""
+        return self._blank
+
+    @property
+    def skips(self) -> Sequence[tuple[str, int]]:
+        """Records ahead, by topic and offset, that are not to be tried."""
+        return self._commanded.skips.document()
 
     @property
     def history(self) -> int:
@@ -195,7 +231,7 @@ class Shard:
 
     def _command(self, command: str, payload: bytes, memos: Sequence[bytes] | None) -> Apply:
         if command == COMMAND:
-            return self._backfill(read(payload, self.sequence))
+            return self._backfill(read(payload, self._blank))
         if command == "skip":
             return self._commanded.skip(payload, self.inputs, self.positions)
         if command == "reload" and self._remade is not None:
@@ -220,8 +256,9 @@ class Shard:
 
     def _backfill(self, span: Span) -> Apply:
         def apply() -> Sequence[bytes]:
-            self._commanded.history = dict(span.until)
+            self._commanded.begin(span, self.sequence + 1)
             self.positions.update(span.start)
+            self.task.take_over(unpacked(span.promised))
             return ()
 
         return apply
@@ -241,7 +278,7 @@ class Shard:
     def epoch(self) -> tuple[Sequence[Output], ShardEpoch]:
         """What this shard brings to the epoch's commit."""
         sequence = self.sequence + 1
-        positions, live = dict(self.positions), self.live if sequence == 1 else b""
+        positions, live = dict(self.positions), self.live if sequence == 1 or self._begins else b""
         entry = self._entry.encode(sequence, live, self.partitions, positions)
         return self._outputs, ShardEpoch(self.partition, sequence, positions, entry)
 
@@ -251,6 +288,7 @@ class Shard:
         self.journal_offset = journal_offset
         self._entry.clear()
         self._outputs = []
+        self._begins = False
 
     def replay(self, entry: Entry) -> None:
         """Apply a committed epoch of the journal."""
@@ -261,6 +299,7 @@ class Shard:
         if len(records) == 1 and records[0].key is not None and not records[0].topic:
             self._replay_command(records[0], entry)
         else:
+            self.task.past = self._commanded.history
             self.task.replay(records, entry.refused, entry.memos, entry.turns, entry.decisions)
         self._move(records)
         self.positions.update(entry.positions)
@@ -278,9 +317,8 @@ class Shard:
     def freeze(self) -> Committed:
         """A copy of the committed state. The shard must be clean."""
         assert not self.dirty
-        return Committed(
-            self.sequence, dict(self.positions), self.journal_offset, self._commanded.beside(self.task.freeze())
-        )
+        thaw = self._commanded.beside(self.task.freeze())
+        return Committed(self.sequence, dict(self.positions), self.journal_offset, thaw, self._commanded.begun)
 
     def _work_as_then(self, otherwise: bytes) -> None:
         """The journal is replayed as it was written; the engine brings the shard up to date after it."""
@@ -293,6 +331,7 @@ class Shard:
     def restore(self, state: State, sequence: int, positions: Mapping[str, int], journal_offset: int) -> None:
         """Become what a snapshot says."""
         made_for = self.live
+        self._blank = False
         self._commanded = Commanded(state)
         if self.live not in (b"", made_for):
             self._work_as_then(made_for)

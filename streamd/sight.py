@@ -122,6 +122,11 @@ class Sight:
             lost_epochs=view.lost_epochs + restored.lost,
         )
 
+    def begun_anew(self, partition: int, reason: str, start: Mapping[str, int], until: Mapping[str, int]) -> None:
+        """The operator chose to learn a new state from history."""
+        told = {"from": dict(start), "until": dict(until)}
+        self._say(logging.WARNING, "state begun anew", partition=partition, reason=reason, **told)
+
     def passed(self, gaps: Iterable[OffsetGap]) -> None:
         """The operator chose to go on past these."""
         for gap in gaps:

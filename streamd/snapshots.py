@@ -143,7 +143,7 @@ class SnapshotWriter:
             over = bool(reason)
             if not over:
                 self._store.put(name, job.state.sequence, made.raw, made.chunks)
-                kept, oldest = self._forget(name, job.state.sequence)
+                kept, oldest = self._forget(name, job.state)
                 digest, wrote = made.manifest.digest, time.monotonic() - began
                 view = SnapshotView(
                     sequence=job.state.sequence,
@@ -176,11 +176,15 @@ class SnapshotWriter:
             taken -= oldest.bytes
         return ""
 
-    def _forget(self, name: str, own: int) -> tuple[int, int]:
-        """Delete what the rule does not keep and is older than our own. Returns the bytes kept, and the journal
-        offset of the oldest of the last `keep`: what is kept beyond them is to go back to, and needs none."""
-        kept = list(self._store.list(name))
+    def _forget(self, name: str, state: Committed) -> tuple[int, int]:
+        """Delete what the rule does not keep and is older than our own; the newest of a former state stays.
+
+        Returns the bytes kept, and the journal offset of the oldest of the last `keep`: what is kept beyond them
+        is to go back to, and needs none.
+        """
+        kept, own = list(self._store.list(name)), state.sequence
         wanted = retained(kept, self.policy)
+        wanted.update([info.sequence for info in kept if info.sequence < state.begun][:1])
         size = 0
         for info in kept:
             if info.sequence < own and info.sequence not in wanted:

@@ -22,7 +22,14 @@ from streamd.daemon import Daemon
 from streamd.errors import EXIT_BUG, EXIT_OK, Poisoned, StreamdError, Transient
 from streamd.http.operating import Operator
 from streamd.http.server import HttpServer
-from streamd.operating.choices import CAUTIOUS, Choices, GrownTopicChoice, LostStateChoice, OffsetGapChoice
+from streamd.operating.choices import (
+    CAUTIOUS,
+    ChangedModelChoice,
+    Choices,
+    GrownTopicChoice,
+    LostStateChoice,
+    OffsetGapChoice,
+)
 from streamd.operating.reloading import Reloaded, Reloader
 from streamd.watchdog import Liveness, Watchdog
 
@@ -50,6 +57,13 @@ def run(
     on_grown_topic: Annotated[
         GrownTopicChoice, typer.Option(help="The inputs have more partitions than a state knows: go on?")
     ] = "pause",
+    on_changed_model: Annotated[
+        ChangedModelChoice,
+        typer.Option(
+            help="A state is of another configuration: learn a new one from the log's history, and go on where "
+            "that one ended?"
+        ),
+    ] = "pause",
     index: Annotated[int | None, typer.Option(hidden=True, min=0)] = None,
 ) -> None:
     """Run the daemon. It logs JSON lines on stderr; SIGTERM and SIGINT drain it, a second one ends it at once.
@@ -58,7 +72,7 @@ def run(
     the consumer group up at once: for scale-in.
     """
     loaded = load(config)
-    choices = Choices(on_offset_gap, on_lost_state, on_grown_topic)
+    choices = Choices(on_offset_gap, on_lost_state, on_grown_topic, on_changed_model)
     if workers > 1:
         log_lines.configure(loaded.log_level)
         raise typer.Exit(team.run(loaded, config or default_path(), workers, until_idle, choices))

@@ -11,7 +11,7 @@ from functools import partial
 from streamd.errors import Refused, StateError, Transient
 from streamd.operating.mailbox import Command, Outcome
 from streamd.ports import Epoch, Log, Store
-from streamd.restore import Identity, Paused, restore
+from streamd.restore import Changed, Identity, Paused, restore
 from streamd.shard import Shard
 
 POLL = 0.2  # seconds
@@ -90,16 +90,25 @@ class AtRest:
         try:
             if partition not in held:
                 raise Refused(ELSEWHERE.format(partition))
-            shard = self._restore(partition)
+            shard = self._restore(partition, command.name)
             shard.prepare(command.name, command.payload)()
             return Outcome(partition, True, self._commit(shard))
         except Refused as refusal:
             return Outcome(partition, False, reason=str(refusal))
 
-    def _restore(self, partition: int) -> Shard:
+    def _restore(self, partition: int, command: str) -> Shard:
         topics = self._log.topics()
         fresh = partial(self._fresh, partition)
         restored = restore(self._log, self._store, self._identity(partition), fresh, topics, lambda: None)
+        if isinstance(restored, Changed) and command == "import":  # needs nothing of what is there
+            shard, at = fresh(), self._log.committed(partition)
+            count = topics[shard.inputs[0]].partitions
+            shard.place(
+                at.sequence, self._log.seek(partition, at.positions), self._log.journal_end(partition), count
+            )
+            return shard
+        if isinstance(restored, Changed):
+            raise Refused(f"{restored.reason}; `snapshot import` of one of this configuration takes its place")
         if isinstance(restored, Paused):
             raise Refused(f"partition {partition} is paused: {restored.reason}")
         restored.shard.positions.update(self._log.seek(partition, restored.shard.positions))

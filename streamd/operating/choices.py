@@ -7,6 +7,7 @@ from msgspec import Struct
 OffsetGapChoice = Literal["stop", "nearest"]
 LostStateChoice = Literal["stop", "older", "afresh"]
 GrownTopicChoice = Literal["pause", "accept"]
+ChangedModelChoice = Literal["pause", "backfill"]
 
 
 class Choices(Struct, frozen=True):
@@ -18,16 +19,20 @@ class Choices(Struct, frozen=True):
         `afresh`: with an empty one; either way at the committed positions, so that nothing is answered twice.
     on_grown_topic: the inputs have more partitions than when a state was learned. `accept`: go on, although a
         key's later records may go to another partition than its earlier ones.
+    on_changed_model: a state was learned under another configuration. `backfill`: learn a new one from what the
+        log still holds, answer nothing of that, and go on where the former one ended.
     """
 
     on_offset_gap: OffsetGapChoice = "stop"
     on_lost_state: LostStateChoice = "stop"
     on_grown_topic: GrownTopicChoice = "pause"
+    on_changed_model: ChangedModelChoice = "pause"
 
     def options(self) -> list[str]:
         """The options of `streamd run` that say the same."""
         gap = ["--on-offset-gap", self.on_offset_gap]
-        return [*gap, "--on-lost-state", self.on_lost_state, "--on-grown-topic", self.on_grown_topic]
+        state = ["--on-lost-state", self.on_lost_state, "--on-changed-model", self.on_changed_model]
+        return [*gap, *state, "--on-grown-topic", self.on_grown_topic]
 
 
 CAUTIOUS = Choices()

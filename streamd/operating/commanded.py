@@ -6,9 +6,11 @@ A part of the shard's state, under a name of its own; a snapshot without it was 
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from streamd.errors import Refused, StateError
 from streamd.operating import exported
+from streamd.operating.history import Span
 from streamd.operating.skips import Skips
 from streamd.snapshot import Manifest, State
 
@@ -25,7 +27,14 @@ class Commanded:
         self.skips = Skips(kept.get("skips", ()))
         self.done: dict[str, int] = dict(kept.get("done", {}))  # command -> how often
         self.history: dict[str, int] = dict(kept.get("history", {}))  # where the backfill ends
+        self.begun: int = kept.get("begun", 0)  # the epoch that began after a former state's last, or 0
         self.live: bytes = kept.get("live", b"")  # how the task works, if that is known
+
+    def begin(self, span: Span, epoch: int) -> None:
+        """A backfill, carried out in this epoch."""
+        self.history = dict(span.until)
+        self.skips = Skips(span.skips)
+        self.begun = epoch if span.again else 0
 
     def skip(self, payload: bytes, inputs: Sequence[str], positions: Mapping[str, int]) -> Apply:
         add = self.skips.add(payload, inputs, positions)
@@ -41,9 +50,11 @@ class Commanded:
 
     def beside(self, thaw: Callable[[], State]) -> Callable[[], State]:
         """A task's state with this in it."""
-        part = {"skips": self.skips.document(), "done": dict(self.done), "live": self.live}
+        part: dict[str, Any] = {"skips": self.skips.document(), "done": dict(self.done), "live": self.live}
         if self.history:
             part["history"] = dict(self.history)
+        if self.begun:
+            part["begun"] = self.begun
 
         def whole() -> State:
             state = thaw()

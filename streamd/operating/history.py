@@ -1,35 +1,50 @@
-"""Backfill: a new pipeline learns from what the log still holds before it serves what comes.
+"""Backfill: a new or changed pipeline learns from what the log still holds before it serves what comes.
 
-Where the history begins and ends is fixed when the shard begins, by its first epoch, the command `backfill`; so a
-crash in the middle goes on with the same history, and the stream is joined where it ended, each record taken once.
-Of history nothing is answered: predictions, alerts and queries are not written, or to a topic of their own, and no
-label is asked for. Records that are refused become dead letters as ever.
+Where the history begins and ends is fixed when the state begins, by an epoch of its own, the command `backfill`;
+so a crash in the middle goes on with the same history, and the stream is joined where it ended, each record taken
+once. Of history nothing is answered: predictions, alerts and queries are not written, or to a topic of their own,
+and no label is asked for; labels are learned as they are, without the query stage. Records that are refused become
+dead letters as ever.
+
+A state that was learned under another configuration ends where it stands: a new one begins in the epoch after its
+last, and its history ends at the former's positions. What the former answered is not answered again, its dead
+letters are not written again, and what it asked for and spent is taken over.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
 from streamd.errors import Refused
 from streamd.ports import LogClient, Output, Record
+from streamd.snapshot import State
 
 COMMAND = "backfill"
 
 
 class Span(Struct, frozen=True):
-    """The payload of the command, in JSON: per input topic the first record's offset, and that after the last."""
+    """The payload of the command, in JSON: per input topic the first record's offset, and that after the last.
+
+    again: it was answered before, by a former state. promised: what that had asked for and spent, `packed`; skips:
+    the records ahead of it that were not to be tried.
+    """
 
     start: dict[str, int]
     until: dict[str, int]
+    again: bool = False
+    promised: bytes = b""
+    skips: list[tuple[str, int]] = []
 
 
-def read(payload: bytes, sequence: int) -> Span:
-    """Raises Refused where it is not a shard's first epoch."""
-    if sequence:
-        raise Refused("a backfill is the first thing a shard does; give the pipeline another name to begin anew")
+def read(payload: bytes, blank: bool) -> Span:
+    """blank: nothing was learned yet. Raises Refused where something was."""
+    if not blank:
+        raise Refused("a backfill begins a state; this one has begun")
     try:
         return msgspec.json.decode(payload, type=Span)
     except msgspec.MsgspecError as error:
@@ -50,8 +65,10 @@ def left(until: Mapping[str, int], positions: Mapping[str, int]) -> int:
     return sum(max(0, end - positions.get(topic, 0)) for topic, end in until.items())
 
 
-def unanswered(outputs: Sequence[Output], dead: str, topic: str | None) -> list[Output]:
-    """What is written of the answers to history. topic: where they go instead; None: nowhere."""
+def unanswered(outputs: Sequence[Output], again: bool, dead: str, topic: str | None) -> list[Output]:
+    """What is written of the answers to history. topic: where they go instead; None: nowhere. again: it was
+    answered before, so its dead letters are no exception."""
+    dead = "" if again else dead
     kept = [output for output in outputs if output.topic == dead or topic is not None]
     return [output if output.topic == dead else replace(output, topic=topic or "") for output in kept]
 
@@ -91,5 +108,33 @@ def _first_since(client: LogClient, topic: str, partition: int, low: int, high: 
     return low
 
 
-Begin = Callable[[int], bytes]
-"""The payload of a partition's backfill, as of now."""
+def until_there(
+    span: Span, positions: Mapping[str, int], promised: State, skips: Sequence[tuple[str, int]]
+) -> Span:
+    """The same history, but as far as a former state has answered it, where a topic was an input of it."""
+    until = {topic: positions.get(topic, end) for topic, end in span.until.items()}
+    start = {topic: min(at, until[topic]) for topic, at in span.start.items()}
+    return Span(start, until, True, packed(promised), list(skips))
+
+
+def packed(state: State) -> bytes:
+    """A small state in one piece; empty where there is nothing in it."""
+    if not state.document:
+        return b""
+    arrays = {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in state.arrays.items()}
+    return msgspec.msgpack.encode((arrays, state.document))
+
+
+def unpacked(raw: bytes) -> State:
+    """The inverse."""
+    if not raw:
+        return State({}, {})
+    arrays, document = msgspec.msgpack.decode(raw, type=tuple[dict[str, Any], dict[str, Any]], strict=False)
+    found = {
+        name: np.frombuffer(bytearray(data), kind).reshape(shape) for name, (kind, shape, data) in arrays.items()
+    }
+    return State(found, document)
+
+
+Begin = Callable[[int], Span]
+"""A partition's history, as of now."""

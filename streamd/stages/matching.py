@@ -83,7 +83,7 @@ class Matching:
         self.partition = partition
         self.pools: dict[str, Pool] = {}
         self.now = 0  # event time, milliseconds since 1970
-        self.history = False
+        self.past: Mapping[str, int] = {}
         self.counts = {name: 0 for name in COUNTS if name not in POOL_COUNTS}
         self._decoders: dict[str, msgspec.json.Decoder[Told]] = {
             settings.arrivals: msgspec.json.Decoder(ArrivalRecord),
@@ -132,6 +132,13 @@ class Matching:
             return ()
 
         return apply
+
+    def promised(self) -> State:
+        """Nothing: a match pipeline's state is never begun anew."""
+        return State({}, {})
+
+    def take_over(self, promised: State) -> None:
+        pass
 
     def deadline(self) -> int | None:
         """The next moment of event time at which an attempt is over its time."""

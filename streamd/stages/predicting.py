@@ -103,7 +103,7 @@ class Predicting:
         self.drift = self._fresh_drift()
         self.drifts = 0
         self.now = 0  # event time, milliseconds since 1970
-        self.history = False
+        self.past: Mapping[str, int] = {}  # topic -> the offset before which a record is history
         self._look = 0  # nothing is due before; a look at every record would cost more than most of them
         self.counts = dict.fromkeys(COUNTS, 0)
         self._read_label = codec.class_labels if several else READ_LABEL[settings.task]
@@ -168,6 +168,16 @@ class Predicting:
             return ()
 
         return apply
+
+    def promised(self) -> State:
+        """The query stage's state: its queries, budget and annotators."""
+        return State({}, {}) if self.querying is None else merge({"querying": self.querying.freeze()})
+
+    def take_over(self, promised: State) -> None:
+        """See `Task`; there may have been no query stage then, or is none now."""
+        parts = split(promised)
+        if self.querying is not None and "querying" in parts:
+            self.querying.restore(parts["querying"])
 
     def deadline(self) -> int | None:
         """The next moment of event time at which something happens without a record."""
@@ -283,7 +293,7 @@ class Predicting:
         for shadow in run.shadows:
             shadow.row(row, given, event.groups)
             shadow.event(row, entry)
-        weights = ONCE
+        weights, asking = ONCE, self._asking(record)
         if label is None and (early := self.pending.early.pop(event.id, None)) is not None:
             record = early.record
             parked = codec.decode_label(record.value)
@@ -291,9 +301,9 @@ class Predicting:
         refusal = None
         if label is not None:
             refusal = self._learn(run, record, event, entry, row, label, decided, taken, weights)
-            if self.querying is not None and self.querying.asks.gold and isinstance(label, str | float):
+            if asking is not None and asking.asks.gold and isinstance(label, str | float):
                 run.propose(event, record, seen, self.now, label)
-        elif self.querying is not None and not self.history:
+        elif asking is not None:
             run.propose(event, record, seen, self.now)
         if label is None or refusal is not None:
             self.counts["expired_events"] += self.pending.wait(event.id, entry)
@@ -310,23 +320,24 @@ class Predicting:
             self.counts["early_labels"] += 1
             self._give_up(self.pending.park(label.id, record, self.now), taken)
             return None
-        if entry is not None and self._asked_for(run, label, value, taken):
+        if entry is not None and self._asked_for(run, record, label, value, taken):
             return self._asked(run, record, label, value, entry, decided, taken)
         if entry is None or value is None:
             self.counts["expired_events"] += self.pending.give_up(label.id)
             return None
         return self._answer(run, record, label.id, entry, value, decided, taken, Weights(label.confidence))
 
-    def _asked_for(self, run: Run, label: codec.Label, value: Label | None, taken: Taken) -> bool:
+    def _asked_for(self, run: Run, record: Record, label: codec.Label, value: Label | None, taken: Taken) -> bool:
         """Whether the query stage is concerned; then all events before were decided on."""
-        if self.querying is None:
+        asking = self._asking(record)
+        if asking is None:
             return False
-        knows = self.querying.asker.knows
+        knows = asking.asker.knows
         if knows(label.id) or any(one.event.id == label.id for one in run.undecided):
             self._flush(run, taken)
         if knows(label.id):
             return True
-        self.querying.asker.unasked(value is None)
+        asking.asker.unasked(value is None)
         return False
 
     def _asked(
@@ -418,6 +429,12 @@ class Predicting:
         return None
 
     # --- pieces
+
+    def _asking(self, record: Record) -> Querying | None:
+        """The query stage, unless the record is history."""
+        if self.past and self.querying is not None and record.offset < self.past.get(record.topic, 0):
+            return None
+        return self.querying
 
     def _bounded(self, record: Record) -> bytes | None:
         if record.value is not None and len(record.value) > self.settings.record_bytes:

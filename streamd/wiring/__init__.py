@@ -4,6 +4,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -22,11 +23,11 @@ from streamd.daemon import Daemon, Part
 from streamd.engine import Engine, Pacing, Setup
 from streamd.errors import ConfigError, Refused
 from streamd.learners import KINDS, Decides, Learner, constructor_of
-from streamd.operating import history
 from streamd.operating.at_rest import AtRest
 from streamd.operating.choices import CAUTIOUS, Choices
-from streamd.operating.history import Begin
+from streamd.operating.history import Begin, Span, span, unanswered
 from streamd.ports import Log, LogClient, Store
+from streamd.recovery import Anew, Fresh, Named
 from streamd.restore import Identity, foreign, shard_name
 from streamd.shard import Shard, Task
 from streamd.sight import Sight
@@ -38,6 +39,8 @@ from streamd.stages.predicting import Predicting
 from streamd.stages.settings import Settings
 from streamd.stages.shadows import Model
 from streamd.wiring import query as wiring_query
+from streamd.wiring.meanings import as_it_worked, live, meant_by
+from streamd.wiring.meanings import meaning as meaning
 
 logger = logging.getLogger("streamd")
 
@@ -98,31 +101,28 @@ def engine(
 
 def setup(config: Config, name: str, seat: Log) -> Setup:
     """What of an engine a reload can change. seat: the log it runs on. Raises ConfigError."""
-    keys = config.snapshot
+    keys, pipeline = config.snapshot, config.pipeline[name]
+    history = _history(config, name, pipeline) if isinstance(pipeline, Pipeline) else None
+    begins = isinstance(pipeline, Pipeline) and pipeline.backfill is not None
     return Setup(
         *shards(config, name, seat),
         live(config, name),
         Pacing(config.epoch.interval, config.epoch.max_records, config.worker.give_up),
         Policy(keys.keep, keys.work, keys.interval, keys.journal, keys.hourly, keys.daily, keys.budget),
-        _backfill(config, name),
+        history if begins else None,
+        None if history is None else Anew(history, partial(_former, config, name, seat)),
     )
 
 
-def _backfill(config: Config, name: str) -> Begin | None:
-    """What says where the history of a pipeline's new shards begins and ends."""
-    pipeline = config.pipeline[name]
-    if not isinstance(pipeline, Pipeline) or pipeline.backfill is None:
-        return None
+def _history(config: Config, name: str, pipeline: Pipeline) -> Begin:
+    """What says where the history of a pipeline's shards begins and ends."""
     since, offsets = configuration.backfill_start(name, pipeline)
 
-    def begin(partition: int) -> bytes:
-        found = client(config)
-        try:
-            return msgspec.json.encode(history.span(found, partition, pipeline.inputs, since, offsets))
-        finally:
-            found.close()
+    def history(partition: int) -> Span:
+        with closing(client(config)) as found:
+            return span(found, partition, pipeline.inputs, since, offsets)
 
-    return begin
+    return history
 
 
 def at_rest(config: Config, name: str) -> AtRest:
@@ -143,49 +143,39 @@ def shards(
     others = {configuration.digest(told): told for told in (meaning(pipeline, one) for one in unseen)}
     fresh, works = _task(config, name, seat), live(config, name)
     aside = pipeline.backfill_outputs if isinstance(pipeline, Pipeline) else None
-    unanswered = partial(history.unanswered, dead=pipeline.outputs["dead letters"], topic=aside)
+    writes = partial(unanswered, dead=pipeline.outputs["dead letters"], topic=aside)
 
     def identity(partition: int) -> Identity:
         shard = shard_name(config.group, name, partition)
-        return Identity(shard, name, configuration.digest(meant), meant, others)
+        then = partial(meant_by, type(pipeline))
+        return Identity(shard, name, configuration.digest(meant), meant, others, then)
 
     def shard(partition: int) -> Shard:
         fits = partial(foreign, identity=identity(partition))
         again = partial(_remade, config, name, seat, partition)
-        return Shard(partition, pipeline.inputs, fresh(partition), fits, works, again, unanswered)
+        return Shard(partition, pipeline.inputs, fresh(partition), fits, works, again, writes)
 
     return identity, shard
 
 
-def meaning(pipeline: AnyPipeline, shadow: str | None = None) -> dict[str, Any]:
-    """What gives a pipeline's state its meaning: all but what its learner can change while it learns.
-
-    shadow: what it would be with this shadow's learner as the live one.
-    """
-    if not isinstance(pipeline, Pipeline):
-        return pipeline.meaning()
-    keys = pipeline.learner if shadow is None else pipeline.shadow[shadow]
-    constructor = constructor_of(f"{keys['kind']}/{pipeline.task}")
-    return pipeline.meaning(getattr(constructor, "LIVE", frozenset()), shadow)
-
-
-def live(config: Config, name: str) -> bytes:
-    """How a pipeline's shards work, as the journal keeps it when that changes: what a fresh task is made of."""
-    told = configuration.written(config)
-    parts = {"pipeline": told["pipeline"][name], "limits": told["limits"]}
-    return msgspec.json.encode(parts, order="sorted")
+def _former(config: Config, name: str, seat: Log, works: bytes) -> tuple[Named, Fresh]:
+    """A pipeline's shards as `live` said they worked, whatever their state means. Raises Refused."""
+    try:
+        then = as_it_worked(config, name, works)
+        check(replace(then, pipeline={name: then.pipeline[name]}))
+    except (ConfigError, msgspec.MsgspecError, KeyError) as error:
+        raise Refused(f"pipeline {name} cannot work so: {error}") from None
+    return shards(then, name, seat)
 
 
 def _remade(config: Config, name: str, seat: Log | None, partition: int, works: bytes) -> Task:
     """A fresh task that works as `live` said. Raises Refused where its state would mean something else."""
     current = config.pipeline[name]
     try:
-        parts = msgspec.json.decode(works)
-        pipeline = configuration.convert(parts["pipeline"], type(current), f"pipeline.{name}")
-        limits = configuration.convert(parts["limits"], type(config.limits), "limits")
+        then = as_it_worked(config, name, works)
+        pipeline = then.pipeline[name]
         if (pipeline.inputs, meaning(pipeline)) != (current.inputs, meaning(current)):
             raise Refused(f"pipeline {name}: its state would mean something else; that needs another group")
-        then = replace(config, pipeline={**config.pipeline, name: pipeline}, limits=limits)
         return _task(then, name, seat)(partition)
     except (ConfigError, msgspec.MsgspecError, KeyError) as error:
         raise Refused(f"pipeline {name} cannot work so: {error}") from None
