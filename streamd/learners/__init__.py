@@ -43,11 +43,11 @@ class Predictions(Protocol):
         """Shape (n,): how many columns prediction i has: the classes known when it was made (columns from there on
         are 0); 1 for a regressor."""
 
-    def memo(self, i: int) -> bytes:
-        """What must be remembered of prediction i until its label comes; journalled, given back as `seen`."""
+    def memos(self) -> list[bytes]:
+        """Of each, what must be remembered of it until its label comes; journalled, given back as `seen`."""
 
-    def why(self, i: int) -> Why:
-        """The reasons of prediction i, strongest first."""
+    def whys(self) -> list[Why]:
+        """The reasons of each, strongest first."""
 
 
 @runtime_checkable

@@ -44,8 +44,8 @@ class BaggedPredictions:
         self._members = members
         self.values = own.values
         self.known = own.known
-        self.memo = own.memo
-        self.why = own.why
+        self.memos = own.memos
+        self.whys = own.whys
 
     def members(self, i: int) -> NDArray[np.float64]:
         """(K, C) probabilities, or (K, 1) values, of prediction i."""

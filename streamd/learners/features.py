@@ -22,6 +22,8 @@ LINES = msgspec.json.Decoder(tuple[Kind, str, str])
 CACHED = 1 << 16  # hashes kept at hand
 NOWHERE = ~0  # an entry of value 0 that touches nothing: a feature that has no slot yet
 
+NO_REASON = 0  # the intercept's slot: it is no feature
+
 NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
 
 
@@ -130,6 +132,12 @@ class FeatureIndex:
         self._learned = bits is None
         self._cached = 0
         self._names = bytearray()  # one JSON line per slot, in order: what is kept
+        self.texts: list[str | None] = [None]  # per slot that is one feature's: how a reason names it
+
+    @property
+    def all_own(self) -> bool:
+        """Whether no slot is shared, so that it names its feature."""
+        return self._learned and self.size <= self.max_features
 
     def codes(self, x: Any, late: bool = False) -> tuple[list[int], list[float], bool]:
         """(codes, values, whether all have slots of their own), in the order of `x`, missing ones left out.
@@ -185,7 +193,7 @@ class FeatureIndex:
         if len(lines) > self.max_features or (lines and not self._learned):
             raise StateError(f"{len(lines)} feature names do not fit this learner's index")
         if self._learned:
-            self.size, self._names = 1, bytearray()
+            self.size, self._names, self.texts = 1, bytearray(), [None]
             self._forget()
         for kind, name, value in lines:
             self._add(name, value, kind)
@@ -211,6 +219,7 @@ class FeatureIndex:
             return
         self._put(name, value, kind, self.size if kind == NUMBER else ~self.size)
         self._names += msgspec.json.encode((kind, name, value if kind == CATEGORY else "")) + b"\n"
+        self.texts.append(f"{name}={value}" if kind == CATEGORY else name)
         self.size += 1
 
     def _put(self, name: str, value: Any, kind: Kind, code: int) -> None:

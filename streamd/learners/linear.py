@@ -35,7 +35,8 @@ from river import base
 from streamd.errors import BadRecord, ConfigError, StateError
 from streamd.kernels import linear as kernel
 from streamd.learners import Label, Why
-from streamd.learners.features import HEAVIEST, LIMIT, LONGEST, FeatureIndex, check_number
+from streamd.learners.features import HEAVIEST, LONGEST, FeatureIndex, check_number
+from streamd.learners.rows import Rows
 from streamd.snapshot import State
 
 LOSSES = {
@@ -51,38 +52,28 @@ REASONS = 3  # per prediction
 class LinearPredictions(NamedTuple):
     """The predictions of one run; see `streamd.learners.Predictions`.
 
-    rows: the features of each; entries, shares: which REASONS of them count most (-1: none), and how much; flat,
-    because a list for each prediction would be one more for the garbage collector to trace.
+    texts: (n, REASONS) of the features that count most, how a reason names them, None: no more; shares: how much.
     """
 
     values: NDArray[np.float64]
     known: NDArray[np.int64]
-    rows: Sequence[Mapping[str, Any]]
-    entries: Sequence[int]
+    texts: Sequence[str | None]
     shares: Sequence[float]
 
-    raw: bytes
-    """The bytes of `values`: cut, they are the memos."""
-    counts: Sequence[int]
-    """`known` as a list."""
+    def memos(self) -> list[bytes]:
+        raw, size = self.values.tobytes(), 8 * self.values.shape[1]
+        starts, lengths = range(0, len(raw), size or 1), (8 * self.known).tolist()
+        if not size:
+            return [b""] * len(lengths)
+        return [raw[start : start + length] for start, length in zip(starts, lengths, strict=True)]
 
-    def memo(self, i: int) -> bytes:
-        start = 8 * i * self.values.shape[1]
-        return self.raw[start : start + 8 * self.counts[i]]
-
-    def why(self, i: int) -> Why:
-        """Up to three of [feature or feature=category, its part of the margin], strongest first."""
-        features = self.rows[i]
-        present = list(features.items())
-        if None in features.values():
-            present = [feature for feature in present if feature[1] is not None]
-        own = slice(i * REASONS, (i + 1) * REASONS)
-        found = zip(self.entries[own], self.shares[own], strict=True)
-        return [[_reason(*present[j]), share] for j, share in found if j >= 0]
-
-
-def _reason(name: str, value: Any) -> str:
-    return f"{name}={value}" if isinstance(value, str) else name
+    def whys(self) -> list[Why]:
+        """Of each up to three of [feature or feature=category, its part of the margin], strongest first."""
+        reasons = list(map(list, zip(self.texts, self.shares, strict=True)))
+        whys = list(map(list, zip(*(reasons[k::REASONS] for k in range(REASONS)), strict=True)))
+        for i in {at // REASONS for at, text in enumerate(self.texts) if text is None}:
+            whys[i] = [reason for reason in whys[i] if reason[0] is not None]
+        return whys
 
 
 class LinearSteps:
@@ -93,59 +84,22 @@ class LinearSteps:
 
     def __init__(self, model: "_Linear") -> None:
         self._model = model
-        self._index = model._index
-        self._limit = model.max_features_per_event
-        self._codes = array("q")
-        self._values = array("d")
-        self._starts = [0]
-        self._taken: list[Mapping[str, Any]] = []  # row -> features
+        self._rows = Rows(model._index)
         self._ops: list[float] = []
         self._predicted: list[int] = []  # prediction -> row
         self._known: list[int] = []
-        self._latest: dict[int, int] = {}  # a row with features new to us -> its latest copy
 
     def row(self, x: Any, tags: Sequence[str] = ()) -> int:
-        codes, values = self._codes, self._values
-        start = len(codes)
-        numbers, categories, booleans = self._index.numbers, self._index.categories, self._index.booleans
-        try:
-            if len(x) > self._limit:
-                raise KeyError
-            for name, value in x.items():
-                kind = type(value)
-                if kind is str:
-                    codes.append(categories[name][value])
-                    values.append(1.0)
-                elif kind is float or kind is int:
-                    codes.append(numbers[name])
-                    if not -LIMIT < value < LIMIT:
-                        raise KeyError
-                    values.append(value)
-                elif kind is bool:
-                    codes.append(booleans[name])
-                    values.append(value)
-                elif value is not None:
-                    raise KeyError
-        except (KeyError, TypeError, AttributeError):  # something new or wrong: look closely
-            del codes[start:], values[start:]
-            return self._row_slowly(x)
-        self._starts.append(len(codes))
-        self._taken.append(x)
-        return len(self._taken) - 1
+        return self._rows.take(x)
 
     def predict(self, row: int) -> None:
-        if self._latest:
-            row = self._renewed(row)
-        known = self._model._known()
+        row, known = self._rows.renewed(row), self._model._known()
         self._ops += (kernel.PREDICT, row, 0.0, 0.0, known)
         self._predicted.append(row)
         self._known.append(known)
 
     def observe(self, row: int) -> None:
-        if self._latest and row in self._latest:
-            self._index.observe(self._taken[row])
-            row = self._renewed(row)
-        self._ops += (kernel.OBSERVE, row, 0.0, 0.0, 0)
+        self._ops += (kernel.OBSERVE, self._rows.observe(row), 0.0, 0.0, 0)
 
     def learn(self, row: int, y: Label, seen: int | bytes = b"", weight: float = 1.0) -> None:
         self.teach(row, self._model._label(y), weight)
@@ -158,47 +112,14 @@ class LinearSteps:
         """As `learn`, for a label already checked; any hashable may be a class."""
         if not 0.0 <= weight <= HEAVIEST:
             raise BadRecord(f"the label's weight is not within 0 and {HEAVIEST:g}")
-        if self._latest:
-            row = self._renewed(row)
         number = self._model._number(y)
-        self._ops += (kernel.LEARN, row, number, weight, self._model._known())
+        self._ops += (kernel.LEARN, self._rows.renewed(row), number, weight, self._model._known())
 
     def execute(self) -> LinearPredictions:
-        values, entries, shares = self._model._run(
-            np.array(self._starts, np.int64),
-            np.frombuffer(self._codes, np.int64),
-            np.frombuffer(self._values, np.float64),
-            np.frombuffer(array("d", self._ops), np.float64).reshape(-1, 5),
-            len(self._predicted),
-        )
-        rows = [self._taken[row] for row in self._predicted]
-        known = np.array(self._known, np.int64)
-        reasons = (entries.ravel().tolist(), shares.ravel().tolist())
-        return LinearPredictions(values, known, rows, *reasons, values.tobytes(), self._known)
-
-    def _row_slowly(self, x: Any) -> int:
-        codes, values, complete = self._index.codes(x)
-        row = self._append(x, codes, values)
-        if not complete:
-            self._latest[row] = row
-        return row
-
-    def _renewed(self, row: int) -> int:
-        """The row with the slots its features have by now. Steps already taken keep theirs."""
-        if row not in self._latest:
-            return row
-        latest = self._latest[row]
-        codes, values, _ = self._index.codes(self._taken[row], late=True)
-        if codes != self._codes[self._starts[latest] : self._starts[latest + 1]].tolist():
-            latest = self._latest[row] = self._append(self._taken[row], codes, values)
-        return latest
-
-    def _append(self, x: Mapping[str, Any], codes: list[int], values: list[float]) -> int:
-        self._codes.extend(codes)
-        self._values.extend(values)
-        self._starts.append(len(self._codes))
-        self._taken.append(x)
-        return len(self._taken) - 1
+        ops = np.frombuffer(array("d", self._ops), np.float64).reshape(-1, 5)
+        values, entries, shares = self._model._run(*self._rows.arrays(), ops, len(self._predicted))
+        texts = self._rows.texts(self._predicted, entries)
+        return LinearPredictions(values, np.array(self._known, np.int64), texts, shares.ravel().tolist())
 
 
 class _Linear:
@@ -246,7 +167,7 @@ class _Linear:
         steps = self.steps()
         steps.predict(steps.row(x))
         predictions = steps.execute()
-        return predictions.values[0, : predictions.known[0]], predictions.why(0)
+        return predictions.values[0, : predictions.known[0]], predictions.whys()[0]
 
     @property
     def hashed(self) -> int:

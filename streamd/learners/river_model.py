@@ -43,11 +43,11 @@ class RiverPredictions(NamedTuple):
     values: NDArray[np.float64]
     known: NDArray[np.int64]
 
-    def memo(self, i: int) -> bytes:
-        return self.values[i, : self.known[i]].tobytes()
+    def memos(self) -> list[bytes]:
+        return [row[:known].tobytes() for row, known in zip(self.values, self.known, strict=True)]
 
-    def why(self, i: int) -> Why:
-        return []
+    def whys(self) -> list[Why]:
+        return [[] for _ in self.known]
 
 
 class RiverSteps:

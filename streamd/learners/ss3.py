@@ -89,8 +89,11 @@ class SS3Predictions:
     def known(self) -> NDArray[np.int64]:
         return self._known
 
-    def memo(self, i: int) -> bytes:
-        """The confidences; where all are 0, then the default (int32), if there is one."""
+    def memos(self) -> list[bytes]:
+        """Each's confidences; where all are 0, then the default (int32), if there is one."""
+        return [self._memo(i) for i in range(len(self._known))]
+
+    def _memo(self, i: int) -> bytes:
         said = self.confidences[i, : self.known[i]]
         memo: bytes = said.tobytes()
         if self._answers.decided[i] >= 0 and not said.any():
@@ -99,12 +102,15 @@ class SS3Predictions:
 
     def label(self, i: int) -> str | list[str]:
         """The decision: a category or UNKNOWN; with several labels, the list of them."""
-        names = [self._classes[c] for c in self._model.decision(self.memo(i))]
+        names = [self._classes[c] for c in self._model.decision(self._memo(i))]
         return names if self._model.multilabel else names[0] if names else UNKNOWN
 
-    def why(self, i: int) -> Why:
+    def whys(self) -> list[Why]:
         """Up to five of [term, its part of the decided category's confidence, {category: cv of the term}], then
         [REST, what the other terms add]; where there are several, [SENTENCES, [sum of each]] and PARAGRAPHS."""
+        return [self._why(i) for i in range(len(self._known))]
+
+    def _why(self, i: int) -> Why:
         a, decided = self._answers, int(self._answers.decided[i])
         if decided < 0 or not self.confidences[i, decided] > 0.0:
             return []
@@ -403,7 +409,7 @@ class SS3Classifier:
 
     def peek(self, x: Any) -> tuple[NDArray[np.float64], Why]:
         predictions = self._predict([x])
-        return predictions.values[0, : predictions.known[0]], predictions.why(0)
+        return predictions.values[0, : predictions.known[0]], predictions.whys()[0]
 
     def explain(self, x: Any) -> Struct:
         """The whole tree, `ss3_explain.Explanation`. Raises BadRecord for what is no text, or a long one."""

@@ -29,8 +29,8 @@ def predict_again(learner: Learner, pending: PendingLabels, reads_text: bool) ->
                 steps.predict(row)
                 asked.append(event)
             predictions = steps.execute()
-            for number, event in enumerate(asked):
-                table[event] = replace(table[event], memo=predictions.memo(number))
+            for event, memo in zip(asked, predictions.memos(), strict=True):
+                table[event] = replace(table[event], memo=memo)
 
 
 def _cut(events: list[str], size: int) -> Iterable[list[str]]:

@@ -1,14 +1,18 @@
-"""Predictions as the records that go out: the likeliest classes or the value, the reasons, what is echoed."""
+"""Predictions as the records that go out: the likeliest classes or the value, the reasons, what is echoed.
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+A run is described column by column: what is the same for each of thousands is found out once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import nlargest
+from itertools import repeat
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
-from msgspec.structs import replace
 
 from streamd import records as codec
-from streamd.learners import Covering, Decides, Predictions, Why
+from streamd.learners import Covering, Decides, Predictions
 from streamd.ports import Output, Record
 from streamd.stages.settings import Settings
 
@@ -24,6 +28,17 @@ class Predicted(Struct, frozen=True, gc=False):
 NOT_ASKED: Mapping[int, codec.Asked] = {}
 
 
+class Told(NamedTuple):
+    """The columns of `records.Prediction` that depend on the task."""
+
+    label: Iterable[str | list[str] | UnsetType | None] = repeat(UNSET)
+    p: Iterable[dict[str, float] | UnsetType] = repeat(UNSET)
+    value: Iterable[float | UnsetType] = repeat(UNSET)
+    interval: Iterable[tuple[float, float] | UnsetType] = repeat(UNSET)
+    set: Iterable[list[str] | UnsetType] = repeat(UNSET)
+    path: Iterable[list[str] | UnsetType] = repeat(UNSET)
+
+
 class Answers:
     """Writes the predictions of one shard. partition: given to every output, None lets the log choose by key.
 
@@ -34,8 +49,7 @@ class Answers:
         self._settings = settings
         self._decides = decides
         self._partition = partition
-        kinds = {"regress": self._value, "choose": self._path}
-        self._describe = kinds.get(settings.task, self._classes)
+        self._told = {"regress": _values, "choose": _paths}.get(settings.task, self._classes)
 
     def write(
         self,
@@ -46,77 +60,73 @@ class Answers:
     ) -> list[Output]:
         """One output per prediction, in order, under the event's key. classes: the learner's; asked: of which
         predictions a query stage has asked for the label."""
-        topic, partition, encode = self._settings.predictions, self._partition, codec.encode
-        outputs = []
-        described = self.describe(predicted, predictions, classes)
-        for i, why in asked.items():
-            described[i] = replace(described[i], asked=why)
-        for one, told in zip(predicted, described, strict=True):
-            record = one.record
-            key = record.key if record.key is not None else one.event.id.encode()
-            outputs.append(Output(topic, key, encode(told), record.timestamp, partition))
-        return outputs
+        records = [one.record for one in predicted]
+        keys = [one.event.id.encode() if one.record.key is None else one.record.key for one in predicted]
+        values = map(codec.encode, self.describe(predicted, predictions, classes, asked))
+        times = [record.timestamp for record in records]
+        return list(map(Output, repeat(self._settings.predictions), keys, values, times, repeat(self._partition)))
 
     def describe(
-        self, predicted: Sequence[Predicted], predictions: Predictions, classes: Sequence[str]
+        self,
+        predicted: Sequence[Predicted],
+        predictions: Predictions,
+        classes: Sequence[str],
+        asked: Mapping[int, codec.Asked] = NOT_ASKED,
     ) -> list[codec.Prediction]:
         """One prediction each, in order."""
-        describe, why = self._describe, predictions.why
-        covering = predictions if isinstance(predictions, Covering) else None
-        rows, known = predictions.values.tolist(), predictions.known.tolist()
-        told = [
-            describe(one, rows[i][: known[i]], classes, why(i), _Covered(covering, i))
-            for i, one in enumerate(predicted)
-        ]
-        if self._decides is None:
-            return told
-        memos = [predictions.memo(i) for i in range(len(told))]
-        return [replace(one, label=self._label(memo, classes)) for one, memo in zip(told, memos, strict=True)]
+        told = self._told(predictions, classes)
+        ids, times = [one.event.id for one in predicted], [one.ts for one in predicted]
+        model, whys = repeat(self._settings.model), predictions.whys()
+        queries = [asked.get(i, UNSET) for i in range(len(predicted))] if asked else repeat(UNSET)
+        echoes = map(self._echo, predicted) if self._settings.echo else repeat(UNSET)
+        return list(map(codec.Prediction, ids, *told, whys, model, times, echoes, queries))
 
-    def _label(self, memo: bytes, classes: Sequence[str]) -> str | list[str] | None:
+    def _classes(self, predictions: Predictions, classes: Sequence[str]) -> Told:
+        known = predictions.known.tolist()
+        rows = predictions.values.tolist()
+        top = self._settings.top
+        p = [dict(zip(classes, row[:n], strict=False)) for row, n in zip(rows, known, strict=True)]
+        labels: Iterable[str | list[str] | None]
+        if self._decides is not None:
+            labels = [self._decision(memo, classes) for memo in predictions.memos()]
+        elif predictions.values.shape[1]:
+            likeliest = predictions.values.argmax(axis=1).tolist()
+            labels = [classes[c] if n else None for c, n in zip(likeliest, known, strict=True)]
+        else:
+            labels = repeat(None)
+        if len(classes) > top:
+            p = [named if len(named) <= top else _largest(named, top) for named in p]
+        return Told(labels, p, set=_covering(predictions))
+
+    def _decision(self, memo: bytes, classes: Sequence[str]) -> str | list[str] | None:
         assert self._decides is not None
         names = [classes[c] for c in self._decides.decision(memo)]
         return names if self._decides.multilabel else names[0] if names else None
 
-    def _classes(
-        self, one: Predicted, p: list[float], classes: Sequence[str], why: Why, covered: "_Covered"
-    ) -> codec.Prediction:
-        named: dict[str, float] = dict(zip(classes, p, strict=False))
-        label = max(named, key=named.__getitem__) if named else None
-        if len(named) > self._settings.top:
-            likeliest = sorted(named, key=named.__getitem__, reverse=True)[: self._settings.top]
-            named = {name: named[name] for name in likeliest}
-        return self._told(one, why, label=label, p=named, set=covered.classes())
-
-    def _value(
-        self, one: Predicted, p: list[float], classes: Sequence[str], why: Why, covered: "_Covered"
-    ) -> codec.Prediction:
-        return self._told(one, why, value=p[0], interval=covered.interval())
-
-    def _path(
-        self, one: Predicted, p: list[float], classes: Sequence[str], why: Why, covered: "_Covered"
-    ) -> codec.Prediction:
-        return self._told(one, why, path=[name for name, on in zip(classes, p, strict=True) if on])
-
-    def _told(self, one: Predicted, why: Why, **told: Any) -> codec.Prediction:
-        echo = self._echo(one.record) if self._settings.echo else UNSET
-        return codec.Prediction(one.event.id, why=why, model=self._settings.model, ts=one.ts, echo=echo, **told)
-
-    def _echo(self, record: Record) -> dict[str, msgspec.Raw]:
-        assert record.value is not None
-        return codec.echo(record.value, self._settings.echo)
+    def _echo(self, one: Predicted) -> dict[str, msgspec.Raw]:
+        assert one.record.value is not None
+        return codec.echo(one.record.value, self._settings.echo)
 
 
-class _Covered(NamedTuple):
-    """What a prediction says of its coverage, if anything."""
+def _largest(named: Mapping[str, float], top: int) -> dict[str, float]:
+    return {name: named[name] for name in nlargest(top, named, named.__getitem__)}
 
-    predictions: Covering | None
-    i: int
 
-    def interval(self) -> tuple[float, float] | UnsetType:
-        found = None if self.predictions is None else self.predictions.interval(self.i)
-        return UNSET if found is None else found
+def _values(predictions: Predictions, classes: Sequence[str]) -> Told:
+    values = predictions.values[:, 0].tolist()
+    if not isinstance(predictions, Covering):
+        return Told(value=values)
+    found = (predictions.interval(i) for i in range(len(values)))
+    return Told(value=values, interval=(UNSET if interval is None else interval for interval in found))
 
-    def classes(self) -> list[str] | UnsetType:
-        found = None if self.predictions is None else self.predictions.covering(self.i)
-        return UNSET if found is None else found
+
+def _paths(predictions: Predictions, classes: Sequence[str]) -> Told:
+    rows = predictions.values.tolist()
+    return Told(path=[[name for name, on in zip(classes, row, strict=True) if on] for row in rows])
+
+
+def _covering(predictions: Predictions) -> Iterable[list[str] | UnsetType]:
+    if not isinstance(predictions, Covering):
+        return repeat(UNSET)
+    found = (predictions.covering(i) for i in range(len(predictions.known)))
+    return (UNSET if covering is None else covering for covering in found)

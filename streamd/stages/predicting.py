@@ -479,7 +479,7 @@ class Predicting:
     def _execute(self, run: Run, taken: Taken) -> Decided:
         """Predict and learn all that was collected, write the predictions down, decide on queries, and judge."""
         predictions = run.steps.execute()
-        memos = [predictions.memo(i) for i in range(len(run.predicted))]
+        memos = predictions.memos()
         for entry in run.filling:
             assert isinstance(entry.memo, int)
             entry.memo = memos[entry.memo]

@@ -135,7 +135,7 @@ class ShadowRun:
     def execute(self) -> None:
         """Predict and learn all that was collected, and judge it."""
         predictions = self._steps.execute()
-        memos = [predictions.memo(number) for number in range(len(self._predicted))]
+        memos = predictions.memos()
         for seen, memo in zip(self._predicted, memos, strict=True):
             seen.memo = memo
         if self._judged:
@@ -255,8 +255,8 @@ def catch_up(shadow: Shadow, pending: PendingLabels, reads_text: bool) -> int:
             steps.predict(row)
             asked.append(event)
         predictions = steps.execute()
-        for number, event in enumerate(asked):
-            pending.beside(event, key, Seen(predictions.memo(number)))
+        for event, memo in zip(asked, predictions.memos(), strict=True):
+            pending.beside(event, key, Seen(memo))
     return forgotten
 
 

@@ -127,9 +127,8 @@ def oracles(stream: Stream) -> float:
 def whole(stream: Stream) -> float:
     def work(learner: GroupwiseRegressor) -> None:
         predictions = stream.steps(learner).execute()
-        for i in range(len(stream.rows)):
-            predictions.memo(i)
-            predictions.why(i)
+        predictions.memos()
+        predictions.whys()
 
     return seconds(work, stream.learner, 3)
 

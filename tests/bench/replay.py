@@ -62,9 +62,7 @@ def alone(settings: Config, events: Sequence[codec.Event]) -> None:
             steps.predict(row)
             steps.observe(row)
             steps.learn(row, str(event.label), number)
-        predictions = steps.execute()
-        for number in range(len(part)):
-            predictions.memo(number)
+        steps.execute().memos()
 
 
 def measure(events: int, rounds: int) -> tuple[float, float]:

@@ -104,4 +104,4 @@ def live(learner: Groupwise, features: list[Any], y: list[Any], tags: list[Any] 
         steps.observe(row)
         steps.learn(row, label, i)
     predictions = steps.execute()
-    return [predictions.memo(i) for i in range(len(y))]
+    return predictions.memos()

@@ -42,7 +42,7 @@ def lived(model: GroupwiseChooser, events: Any) -> list[bytes]:
         steps.predict(row)
         steps.observe(row)
         steps.learn(row, costs, 0)
-        memos.append(steps.execute().memo(0))
+        memos.append(steps.execute().memos()[0])
     return memos
 
 

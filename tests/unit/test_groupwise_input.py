@@ -164,7 +164,7 @@ def test_tags_that_do_not_fit_are_refused_and_the_run_goes_on(tags: Any) -> None
 
     predictions = steps.execute()
 
-    assert [name for name, _, _ in predictions.why(0)] == ["everyone", "#fine"]
+    assert [name for name, _, _ in predictions.whys()[0]] == ["everyone", "#fine"]
 
 
 def test_a_foreign_memo_is_refused() -> None:
@@ -193,7 +193,7 @@ def test_a_label_for_a_retired_group_moves_only_those_that_are_left() -> None:
     row = steps.row({"town": "old"})
     steps.observe(row)
     steps.predict(row)
-    memo = steps.execute().memo(0)
+    memo = steps.execute().memos()[0]
     steps = learner.steps()
     steps.observe(steps.row({"town": "new"}))
     steps.learn(steps.row({"town": "old"}), 0.9, memo)

@@ -220,7 +220,7 @@ def test_a_group_born_late_leaves_the_others_relative_weights(given_: dict[str, 
     steps.predict(steps.row(x, ["a", "fresh"]))
     predictions = steps.execute()
 
-    before, after = (learner.shares(learner.read(predictions.memo(i))) for i in (0, 1))
+    before, after = (learner.shares(learner.read(memo)) for memo in predictions.memos())
     kept = learner.state().arrays["E"][-1]
     assert not kept.any()
     if learner.experts == "own":

@@ -197,7 +197,7 @@ def resume(
 
 def finish(steps: Any, told: list[Told], n: int) -> list[Told]:
     predictions = steps.execute()
-    return told + [Told(predictions.memo(i), predictions.why(i)) for i in range(n)]
+    return told + [Told(memo, why) for memo, why in zip(predictions.memos(), predictions.whys(), strict=True)]
 
 
 def through_bytes(state: State) -> State:
@@ -223,8 +223,8 @@ def test_to_predict_and_to_peek_change_nothing(case: Case, data: st.DataObject) 
     predictions = steps.execute()
 
     assert digest(learner.state()) == before
-    assert p.tobytes() == learner.probabilities(predictions.memo(0)).tobytes()
-    assert why == predictions.why(0)
+    assert p.tobytes() == learner.probabilities(predictions.memos()[0]).tobytes()
+    assert why == predictions.whys()[0]
 
 
 @every_learner
@@ -347,7 +347,7 @@ def test_labels_that_do_not_fit_are_refused_and_change_nothing(case: Case) -> No
     steps.observe(row)
     good, bad = ("a", 1.0) if is_classifier(learner) else (1.0, "a")
     steps.learn(row, good, 0)
-    memo = steps.execute().memo(0)
+    memo = steps.execute().memos()[0]
     before = digest(learner.state())
 
     steps = learner.steps()
@@ -413,7 +413,7 @@ def test_a_prediction_knows_the_classes_learned_before_it(case: Case) -> None:
     assert predictions.values.shape == (3, 2)
     assert predictions.values[0].tolist() == [0.0, 0.0]
     assert predictions.values[1].tolist() == [1.0, 0.0]
-    assert predictions.memo(0) == b""
+    assert predictions.memos()[0] == b""
 
 
 @every_learner

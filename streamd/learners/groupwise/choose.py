@@ -110,7 +110,7 @@ class GroupwiseChooser:
         steps = self.steps()
         steps.predict(steps.row(x, tags))
         predictions = steps.execute()
-        return predictions.values[0], predictions.why(0)
+        return predictions.values[0], predictions.whys()[0]
 
     def path(self, values: NDArray[np.float64]) -> list[str]:
         """The names of the edges of a prediction, in the order declared."""

@@ -49,12 +49,14 @@ class ChooserPredictions:
     def known(self) -> NDArray[np.int64]:
         return np.full(len(self._drawn), self._edges, np.int64)
 
-    def memo(self, i: int) -> bytes:
-        return self._drawn[i].memo()
+    def memos(self) -> list[bytes]:
+        return [one.memo() for one in self._drawn]
 
-    def why(self, i: int) -> Why:
+    def whys(self) -> list[Why]:
         """[group, its weight, the edges of its own path], heaviest first."""
-        one = self._drawn[i]
+        return [self._why(one) for one in self._drawn]
+
+    def _why(self, one: Drawn) -> Why:
         order = np.argsort(-one.p, kind="stable").tolist()
         return [[one.names[g], float(one.p[g]), named(self._names, one.paths[g])] for g in order]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamd.errors import ConfigError
 from streamd.learners.groupwise.groups import EVERYONE, identity
 from streamd.learners.groupwise.regress import GroupwiseRegressor
-from streamd.learners.groupwise.rows import Rows
+from streamd.learners.rows import Rows
 
 RUN = 5000  # events of one run, rows of one block
 POINTS = 100  # of a curve
@@ -101,11 +101,9 @@ def _live(
         rows.append(event.x)
         labels.append(learner.number(event.y, False))
         if len(labels) - first == RUN:
-            predictions = steps.execute()
-            memos += [predictions.memo(i) for i in range(RUN)]
+            memos += steps.execute().memos()
             steps, first = learner.steps(), len(labels)
-    predictions = steps.execute()
-    memos += [predictions.memo(i) for i in range(len(labels) - first)]
+    memos += steps.execute().memos()
     return rows, np.array(labels), memos
 
 

@@ -88,7 +88,7 @@ class Groupwise:
         steps = self.steps()
         steps.predict(steps.row(x, tags))
         predictions = steps.execute()
-        return predictions.values[0, : predictions.known[0]], predictions.why(0)
+        return predictions.values[0, : predictions.known[0]], predictions.whys()[0]
 
     def read(self, memo: bytes) -> Memo:
         """A memo's parts, in units of the range. Raises StateError for one that is none of this learner's."""

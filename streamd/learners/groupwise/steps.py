@@ -14,7 +14,7 @@ from streamd.learners.features import HEAVIEST
 from streamd.learners.groupwise import memo as memos
 from streamd.learners.groupwise.groups import Members
 from streamd.learners.groupwise.memo import Memo
-from streamd.learners.groupwise.rows import Rows
+from streamd.learners.rows import Rows
 
 if TYPE_CHECKING:
     from streamd.learners.groupwise.model import Groupwise
@@ -59,17 +59,20 @@ class GroupwisePredictions:
     def known(self) -> NDArray[np.int64]:
         return np.array([self._model.told_columns(seat.known) for seat in self._seats], np.int64)
 
-    def memo(self, i: int) -> bytes:
-        seat = self._seats[i]
-        return memos.write(self._buffer[seat.offset : seat.offset + seat.length], seat.groups, seat.known)
+    def memos(self) -> list[bytes]:
+        buffer = self._buffer
+        return [
+            memos.write(buffer[seat.offset : seat.offset + seat.length], seat.groups, seat.known)
+            for seat in self._seats
+        ]
 
-    def why(self, i: int) -> Why:
+    def whys(self) -> list[Why]:
         """[group, weight of its model, what its model predicts], heaviest first, of all that are awake.
 
         The prediction is the value, or the probability of the class that was played the likeliest.
         """
-        seat = self._seats[i]
-        return self._model.reasons(self._read(i), seat.names) if seat.known else []
+        reasons = self._model.reasons
+        return [reasons(self._read(i), seat.names) if seat.known else [] for i, seat in enumerate(self._seats)]
 
     def interval(self, i: int) -> tuple[float, float] | None:
         return self._model.interval(self._read(i))

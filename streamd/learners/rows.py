@@ -1,13 +1,13 @@
 """The rows of a run: features checked, their slots found, and found again once they have got new ones."""
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamd.learners.features import LIMIT, FeatureIndex
+from streamd.learners.features import LIMIT, NO_REASON, FeatureIndex
 
 
 class Rows:
@@ -19,6 +19,7 @@ class Rows:
         self._values = array("d")
         self._starts = [0]
         self.taken: list[Mapping[str, Any]] = []
+        self._limit = index.max_features_per_event
         self._latest: dict[int, int] = {}  # a row with features new to us -> its latest copy
 
     def take(self, x: Any) -> int:
@@ -27,7 +28,7 @@ class Rows:
         start = len(codes)
         numbers, categories, booleans = self._index.numbers, self._index.categories, self._index.booleans
         try:
-            if len(x) > self._index.max_features_per_event:
+            if len(x) > self._limit:
                 raise KeyError
             for name, value in x.items():
                 kind = type(value)
@@ -53,13 +54,14 @@ class Rows:
 
     def observe(self, row: int) -> int:
         """Give the row's new features their slots; returns the row to be used."""
-        if row in self._latest:
-            self._index.observe(self.taken[row])
+        if not self._latest or row not in self._latest:
+            return row
+        self._index.observe(self.taken[row])
         return self.renewed(row)
 
     def renewed(self, row: int) -> int:
         """The row with the slots its features have by now. Steps already taken keep theirs."""
-        if row not in self._latest:
+        if not self._latest or row not in self._latest:
             return row
         latest = self._latest[row]
         codes, values, _ = self._index.codes(self.taken[row], late=True)
@@ -72,6 +74,22 @@ class Rows:
         starts = np.array(self._starts, np.int64)
         codes = np.frombuffer(self._codes, np.int64) if self._codes else np.zeros(0, np.int64)
         return starts, codes, np.frombuffer(self._values) if self._values else np.zeros(0)
+
+    def texts(self, rows: Sequence[int], entries: NDArray[np.int64]) -> list[str | None]:
+        """How reasons name entries: (n, k) numbers within each row's own, flat; None for a number below 0."""
+        if not self._index.all_own:
+            own = zip(rows, entries.tolist(), strict=True)
+            return [text for row, of in own for text in self._named(row, of)]
+        starts, codes, _ = self.arrays()
+        at = starts[np.array(rows, np.int64), None] + entries
+        slots = codes[at.clip(0, max(codes.size - 1, 0))] if codes.size else np.zeros_like(entries)
+        slots = np.where(entries < 0, NO_REASON, np.where(slots < 0, ~slots, slots))
+        return list(map(self._index.texts.__getitem__, slots.ravel().tolist()))
+
+    def _named(self, row: int, entries: Sequence[int]) -> list[str | None]:
+        present = [(name, value) for name, value in self.taken[row].items() if value is not None]
+        texts = [f"{name}={value}" if isinstance(value, str) else name for name, value in present]
+        return [texts[j] if j >= 0 else None for j in entries]
 
     def _slowly(self, x: Any) -> int:
         codes, values, complete = self._index.codes(x)
