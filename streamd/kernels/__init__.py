@@ -3,14 +3,14 @@
 from collections.abc import Collection
 from importlib import import_module
 
-OF_LEARNERS = ("groupwise", "linear")
+WHERE_NEEDED = ("groupwise", "linear", "querying")
 
 
 def load(kinds: Collection[str] | None = None) -> None:
-    """Compile, or load, what these kinds of learners need, or every kernel; seconds the first time.
+    """Compile, or load, what these kinds of learners (or `querying`) need, or every kernel.
 
-    Not SS3's, which takes a minute the first time: its learner does that when it is made.
+    It takes seconds the first time. Not SS3's, which takes a minute: its learner does that when it is made.
     """
-    wanted = [kind for kind in OF_LEARNERS if kinds is None or kind in kinds]
-    for name in ("quality", *(("querying",) if kinds is None else ()), *wanted):
+    wanted = [kind for kind in WHERE_NEEDED if kinds is None or kind in kinds]
+    for name in ("quality", *wanted):
         import_module(f"streamd.kernels.{name}").load()

@@ -19,6 +19,8 @@ What the query stage does, in order of the stream:
               decision = asker.decide(candidate)       # pure: ask, utility, threshold, p_ask
               own = asker.own_label(candidate, decision) # (class, weight) to learn at once, with "self_labelling"
               query = asker.apply(candidate, decision) # None, or what the query record is written from
+    events    the same at once where only utilities matter: run = asker.decide_run(ids, utilities, times),
+              then `asker.ask` for each of `run.asked()`; None where they must go one by one
     label     for query in asker.expire(now): the same
               answer = asker.answer(id, label or None, now, annotator, learner.classes, confidence)
                   "learn", "late", "unasked"   steps.learn(row, answer.label, memo, answer.weight)

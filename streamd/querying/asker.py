@@ -28,7 +28,8 @@ from streamd.querying.annotators import Annotators
 from streamd.querying.answer import COUNTS as COUNTS
 from streamd.querying.answer import Answer as Answer
 from streamd.querying.answer import Standings as Standings
-from streamd.querying.decision import REFUSED, Candidate, Decision, Strategy
+from streamd.querying.auto import Auto
+from streamd.querying.decision import REFUSED, Candidate, Decision, Floats, Run, Strategy
 from streamd.querying.draws import Keyed
 from streamd.querying.equitable import Equitable
 from streamd.querying.estimates import Estimates
@@ -42,7 +43,6 @@ HEAVIEST = 1e6  # of a label's weight: what learners take
 
 class Asker:
     """strategy: with its budget. keyed: the draws. rho: the random slice's share of the budget, in [0, 1].
-
     wait: milliseconds of event time until a query expires. answers: how many annotators are asked. discount: by
     how much one pending query nearby lowers a utility, u / (1 + discount n). annotators: None where nobody is told
     apart.
@@ -104,10 +104,24 @@ class Asker:
         payer = self.strategy.apply(candidate, decision)
         if not (decision.own or decision.drawn):
             return None
-        price = self._team.price()
         if not decision.own:
-            self.budget.debit(price, payer)
-            self.counts["drawn"] += 1
+            self.budget.debit(self._team.price(), payer)
+        return self.ask(candidate, decision, proposed, payer)
+
+    def decide_run(self, events: Sequence[str], utilities: Floats, times: Sequence[int]) -> Run | None:
+        """As `decide` and `apply` for each, where none has neighbours; what is asked for is then to be given to
+        `ask`, and event time, `times`, to `expire`. None, and nothing is changed, where they go one by one."""
+        strategy = None if self._team.costed else self.strategy
+        if not isinstance(strategy, Auto) or not self.queries.undisturbed(events, times, self.wait):
+            return None
+        return strategy.decide_run(utilities, self._keyed.of_run(events), self.rho * self.budget.share)
+
+    def ask(self, candidate: Candidate, decision: Decision, proposed: str = "", payer: int = 0) -> Query:
+        """The query of an event that was decided on and paid for; the rest as in `apply`."""
+        if candidate.now > self._now:
+            self._now = candidate.now
+        price = self._team.price()
+        self.counts["drawn"] += not decision.own
         self.counts["asked"] += 1
         self._number += 1
         query = Query(
@@ -363,9 +377,7 @@ class Asker:
             "asked": self._alarms[1].state(),
             "asker": State({}, {"counts": dict(self.counts), "number": self._number, "now": self._now}),
         }
-        if self.annotators is not None:
-            parts["annotators"] = self.annotators.state()
-        return merge(parts)
+        return merge(parts if self.annotators is None else {**parts, "annotators": self.annotators.state()})
 
     def restore(self, state: State, anew: bool = False) -> None:
         """anew: but for strategy and budget, which are others now."""

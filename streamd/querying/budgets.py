@@ -87,7 +87,7 @@ class TokenBucket:
         return self._next(candidate) >= self._price
 
     def balance(self, candidate: Candidate) -> float:
-        return self._next(candidate) / UNIT
+        return float(self._next(candidate)) / UNIT
 
     def full(self, candidate: Candidate) -> bool:
         return self._level + self._earned(candidate) + self._income > self._cap
@@ -110,17 +110,30 @@ class TokenBucket:
         self._spend(-round(amount * UNIT))
         self._level = min(self._level, self._cap)
 
+    @property
+    def ledger(self) -> list[int] | None:
+        """Level, income per event, capacity and price in parts of a label; None where time brings income too."""
+        return None if self._per_ms else [self._level, self._income, self._cap, self._price]
+
+    def settle(self, level: int, seen: int, spent: int) -> None:
+        """So many events have gone by, and so much was spent, with what `ledger` told."""
+        self._level = level
+        self.seen += seen
+        self.spent += spent
+
     def state(self) -> State:
         known = self._now is not None
-        level = np.array([self._level, self.spent, self.seen, self._price, self._now or 0, known], np.int64)
+        spent = divmod(self.spent, UNIT)  # in parts it would outgrow 64 bits after some million labels
+        level = np.array([self._level, *spent, self.seen, self._price, self._now or 0, known], np.int64)
         return State({"bucket": level, "gap": np.array([self._gap])}, {})
 
     def restore(self, state: State) -> None:
         kept = state.arrays.get("bucket")
-        if kept is None or kept.shape != (6,):
+        if kept is None or kept.shape not in ((6,), (7,)):
             raise StateError("this is not the state of a token bucket")
         self._gap = float(numbers(state, "gap", (1,))[0])
-        self._level, self.spent, self.seen, self._price, now, known = kept.tolist()
+        self._level, *spent, self.seen, self._price, now, known = kept.tolist()
+        self.spent = spent[0] if len(spent) == 1 else spent[0] * UNIT + spent[1]  # it was one number once
         self._now = now if known else None
         self._share()
 

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from streamd.errors import StateError
 from streamd.snapshot import State
 
+Floats = NDArray[np.float64]
+
 REFUSED, RULE, RANDOM, FORCED = range(4)
 """Which part of a strategy spoke: no budget was left; its rule; its own random part; the bucket was full."""
 
 _FLAGS = struct.Struct("<Bd")
+_PLAIN = np.dtype([("flags", "u1"), ("utility", "<f8")])  # the same, of many
 _ASKED = struct.Struct("<Bddd")
 
 
@@ -75,6 +78,32 @@ def unpack(raw: bytes) -> Decision:
         flags, utility, threshold, p_ask = _ASKED.unpack(raw)
         return Decision(bool(flags & 1), flags >> 2, utility, threshold, p_ask, bool(flags & 2))
     raise StateError(f"{len(raw)} bytes are no decision of a query strategy")
+
+
+class Run(NamedTuple):
+    """Decisions on n events. flags: (n,) own + 2 drawn + 4 branch; told: (n, 3) utility, threshold, p_ask."""
+
+    flags: NDArray[np.int64]
+    told: Floats
+
+    def asked(self) -> list[tuple[int, Decision]]:
+        """What the label is asked for, by its number."""
+        numbers = np.flatnonzero(self.flags & 3)
+        told = zip(numbers.tolist(), self.flags[numbers].tolist(), self.told[numbers].tolist(), strict=True)
+        return [
+            (i, Decision(bool(flag & 1), flag >> 2, utility, threshold, p_ask, bool(flag & 2)))
+            for i, flag, (utility, threshold, p_ask) in told
+        ]
+
+    def packed(self) -> list[bytes]:
+        """As `pack`, of all."""
+        plain = np.empty(len(self.flags), _PLAIN)
+        plain["flags"], plain["utility"] = self.flags, self.told[:, 0]
+        raw, size = plain.tobytes(), _PLAIN.itemsize
+        packed = [raw[start : start + size] for start in range(0, len(raw), size)]
+        for i, decision in self.asked():
+            packed[i] = pack(decision)
+        return packed
 
 
 class Draws(Protocol):

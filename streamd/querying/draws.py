@@ -13,7 +13,11 @@ False
 
 import hashlib
 import math
+from collections.abc import Iterable
 from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -31,6 +35,30 @@ class Keyed:
         keyed = self._keyed.copy()
         keyed.update(event.encode("utf-8", "surrogatepass"))
         return EventDraws(int.from_bytes(keyed.digest(), "little"))
+
+    def of_run(self, events: Iterable[str]) -> "RunDraws":
+        """The numbers of several events, each the same as alone."""
+        fresh, digests = self._keyed.copy, []
+        for event in events:
+            keyed = fresh()
+            keyed.update(event.encode("utf-8", "surrogatepass"))
+            digests.append(keyed.digest())
+        return RunDraws(np.frombuffer(b"".join(digests), "<u8"))
+
+
+class RunDraws:
+    """bases: (n,) 64 bits that stand for an event each."""
+
+    def __init__(self, bases: NDArray[np.uint64]) -> None:
+        self._bases = bases
+
+    def uniform(self, purpose: str) -> NDArray[np.float64]:
+        """(n,), as `EventDraws.uniform`."""
+        z = (self._bases ^ np.uint64(_salt(purpose))) + np.uint64(GOLDEN)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        drawn: NDArray[np.float64] = ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return drawn
 
 
 class EventDraws:

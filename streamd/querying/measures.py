@@ -38,7 +38,7 @@ _OF_P: Mapping[str, Callable[[Sequence[float]], float]] = {
     "least_confident": utilities.worth,
     "margin": lambda p: float(utilities.margin([p])[0]),
     "entropy": lambda p: float(utilities.entropy([p])[0]),
-    "ss3": lambda p: float(utilities.ss3([p])[0][0]),
+    "ss3": utilities.ss3_worth,
 }
 OF_MEMBERS = ("vote_entropy", "mean_kl", "variance")
 _LEVERAGE = {"d_optimal": "D", "a_optimal": "A"}
@@ -65,6 +65,19 @@ class Measure:
         self._leverage = Leverage(dimensions, _LEVERAGE[name]) if name in _LEVERAGE else None
         self._asked = np.zeros(buckets)
         self._dense = np.zeros(buckets)
+
+    def of_run(self, rows: Floats, known: Sequence[int]) -> Floats | None:
+        """The utilities of predictions, (n,), each as `of` tells it; None where it needs more than they are.
+
+        rows: (n, C); known: how many of the columns are predicted.
+        """
+        plain = self._plain
+        if plain is None or self.beta:
+            return None
+        least = min(known)
+        if plain is utilities.worth and 2 <= least == max(known):
+            return utilities.worths(rows[:, :least])
+        return np.array([plain(p[:n]) for p, n in zip(rows.tolist(), known, strict=True)])
 
     def of(
         self,

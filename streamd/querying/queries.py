@@ -109,6 +109,17 @@ class Queries:
         head = self._head()
         return None if head is None else head.deadline
 
+    def undisturbed(self, events: Sequence[str], times: Sequence[int], wait: int) -> bool:
+        """Whether, while these events go by, none is one asked about before or twice, and no query expires; those
+        asked about them included, which wait so long."""
+        due, last = self.deadline(), times[-1]
+        if (due is not None and due <= last) or last >= times[0] + wait:
+            return False
+        fresh = dict.fromkeys(events).keys()
+        if len(fresh) != len(events) or len(self.pending) + len(events) > self.most:
+            return False
+        return fresh.isdisjoint(self.pending.keys()) and fresh.isdisjoint(self.closed.keys())
+
     def _head(self) -> Query | None:
         """The query asked first: deadlines lie equally far ahead of times that never go back."""
         while self._line:

@@ -104,4 +104,25 @@ def worth(p: Sequence[float]) -> float:
     return float(least_confident([p])[0])
 
 
+def worths(rows: Floats) -> Floats:
+    """`worth` of each of (n, C) rows, C 2 or more."""
+    peak = rows.max(axis=1)
+    sure = (peak > 0.0) & (peak <= 1.0) & (rows.min(axis=1) >= 0.0)
+    sure &= np.abs(rows.sum(axis=1) - 1.0) <= 0.9 * NEAR_ONE
+    found: Floats = 1.0 - peak
+    for i in np.flatnonzero(~sure).tolist():
+        found[i] = worth(rows[i].tolist())
+    return found
+
+
+def ss3_worth(p: Sequence[float]) -> float:
+    """`ss3` of one row; the fast way for finite ones."""
+    if len(p) < 2:
+        return 1.0
+    if not (min(p) >= 0.0 and sum(p) < math.inf):
+        return float(ss3([p])[0][0])
+    second, first = sorted(p)[-2:]
+    return 1.0 - (first - second) / (first + second) if first + second > 0.0 else 1.0
+
+
 UTILITIES = {"least_confident": least_confident, "margin": margin, "entropy": entropy}

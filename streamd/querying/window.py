@@ -52,6 +52,9 @@ class SortedWindow:
         self._line.append(u)
         insort(self._sorted, u)
 
+    def sorted(self) -> NDArray[np.float64]:
+        return np.array(self._sorted, np.float64)
+
     def array(self) -> NDArray[np.float64]:
         return np.array(self._line, np.float64)
 

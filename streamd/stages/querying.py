@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct
 from numpy.typing import NDArray
 
 from streamd import records as codec
@@ -29,9 +29,11 @@ from streamd.querying.measures import Measure
 from streamd.querying.queries import Query
 from streamd.querying.sketch import Sketch
 from streamd.snapshot import State, merge, split
+from streamd.stages.query_records import OutcomeRecord, QueryRecord, Reply
 from streamd.views import AnnotatorView, EstimateView, QueryingView
 
 WORDS = 256  # of a text, that its sketch is made of
+MANY = 8  # candidates from which on they are decided on at once
 TEACH = ("learn", "late", "correct", "unasked")
 """Kinds of answers whose label goes to the learner."""
 
@@ -53,50 +55,6 @@ class Asks(Struct, frozen=True):
     needs: tuple[str, ...] = ()
     gold: float = 0.0
     kept: str = ""
-
-
-class Reply(Struct, frozen=True):
-    """Where the label is to go. partition: for producers that need not hash the key."""
-
-    topic: str
-    key: str
-    partition: int
-
-
-class QueryRecord(Struct, frozen=True, omit_defaults=True):
-    """A request for a label. proposed: the label to confirm, where kind is `confirm`; annotator: who is asked,
-    where the stage assigns itself; exclude: who passed."""
-
-    id: str
-    event: str
-    pipeline: str
-    kind: str
-    ts: int
-    deadline: int
-    answers: int
-    utility: float | None
-    threshold: float | None
-    p_ask: float
-    reply: Reply
-    pool: str | UnsetType = UNSET
-    needs: tuple[str, ...] = ()
-    proposed: str | UnsetType = UNSET
-    annotator: str | UnsetType = UNSET
-    exclude: tuple[str, ...] = ()
-    text: str | UnsetType = UNSET
-    features: dict[str, codec.Scalar] | UnsetType = UNSET
-
-
-class OutcomeRecord(Struct, frozen=True, omit_defaults=True):
-    """What became of an answer."""
-
-    id: str
-    success: bool
-    reason: str
-    ts: int
-    pipeline: str
-    pool: str | UnsetType = UNSET
-    resource: str | UnsetType = UNSET
 
 
 class Undecided(NamedTuple):
@@ -152,6 +110,8 @@ class Querying:
 
         predictions, memos: the run's; in a replay there are none, and a candidate brings its memo.
         """
+        if len(candidates) >= MANY and (at_once := self._at_once(candidates, predictions, learner)) is not None:
+            return at_once
         rows, known = predictions.values, predictions.known
         decided = Decided([], [], [], {})
         for one in candidates:
@@ -166,6 +126,42 @@ class Querying:
                 p, memo = learner.probabilities(one.seen).tolist(), one.seen
             self._one(one, p, memo, predictions, learner, decided)
         return decided
+
+    def _at_once(
+        self, candidates: Sequence[Undecided], predictions: Predictions, learner: Learner
+    ) -> Decided | None:
+        """The same for a whole run, where nothing but what was predicted matters; else None."""
+        seen = [one.seen for one in candidates if isinstance(one.seen, int) and one.truth is None]
+        if self._sketch is not None or self.learns_alone or len(seen) < len(candidates):
+            return None
+        known = predictions.known[seen].tolist()
+        rows: NDArray[np.float64] = predictions.values[seen]
+        utilities = self._measure.of_run(rows, known)
+        if utilities is None:
+            return None
+        run = self.asker.decide_run(
+            [one.event.id for one in candidates], utilities, [one.now for one in candidates]
+        )
+        if run is None:
+            return None
+        decided = Decided(run.packed(), [], [], {})
+        for i, decision in run.asked():
+            one, p = candidates[i], rows[i, : known[i]].tolist()
+            candidate = Candidate(one.event.id, decision.utility, one.now, p, None, (), one.event.groups)
+            query = self.asker.ask(candidate, decision, self._proposed(p, learner))
+            self._told(one, query, decided)
+        self.advance(candidates[-1].now)
+        return decided
+
+    def _proposed(self, p: Sequence[float], learner: Learner) -> str:
+        """The label to be confirmed; "" to ask for the label itself."""
+        return learner.classes[p.index(max(p))] if self.asks.kind == "confirm" and len(p) > 1 else ""
+
+    def _told(self, one: Undecided, query: Query, decided: Decided) -> None:
+        """The records of a query, and why."""
+        decided.outputs.extend(self._first(query, one.event, one.record))
+        if isinstance(one.seen, int):
+            decided.asked[one.seen] = codec.Asked(query.utility, query.threshold, query.p_ask)
 
     def _one(
         self,
@@ -194,15 +190,10 @@ class Querying:
             decided.decisions.append(pack(decision))
         if self.learns_alone and (own := asker.own_label(candidate, decision)) is not None:
             decided.own.append(Own(one, memo, *own))
-        proposed = ""
-        if decision.ask and self.asks.kind == "confirm" and len(p) > 1:
-            proposed = learner.classes[p.index(max(p))]
-        query = asker.apply(candidate, decision, proposed)
+        query = asker.apply(candidate, decision, self._proposed(p, learner) if decision.ask else "")
         self._measure.passed(x, near, decision.ask)
         if query is not None:
-            decided.outputs.extend(self._first(query, event, one.record))
-            if isinstance(one.seen, int):
-                decided.asked[one.seen] = codec.Asked(query.utility, query.threshold, query.p_ask)
+            self._told(one, query, decided)
 
     def _gold(self, one: Undecided, truth: str | float, decided: Decided) -> None:
         """An event that brought its label: perhaps asked about all the same, to judge who answers."""

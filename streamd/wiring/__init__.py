@@ -368,7 +368,9 @@ def _signing_key(config: Config) -> bytes | None:
 def warm_up(config: Config) -> None:
     """Compile, or load, the kernels before anything starts: nobody waits for it, least of all the watchdog."""
     began = time.monotonic()
-    kernels.load({kind for one in config.pipeline.values() if isinstance(one, Pipeline) for kind in one.kinds})
+    predicting = [one for one in config.pipeline.values() if isinstance(one, Pipeline)]
+    asking = {"querying" for one in predicting if one.query is not None}
+    kernels.load(asking.union(*(one.kinds for one in predicting)))
     for pipeline in config.pipeline.values():
         if isinstance(pipeline, MatchPipeline):
             _matching().warm_up(pipeline)

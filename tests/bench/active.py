@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from river import active, linear_model, preprocessing
 from river.datasets import synth
 
@@ -25,7 +26,9 @@ from streamd.kernels import linear, querying
 from streamd.learners.linear import LinearClassifier
 from streamd.querying import Asker, Candidate, Keyed, registry, strategy
 from streamd.querying.budgets import TokenBucket
+from streamd.querying.measures import Measure
 from streamd.querying.utilities import worth
+from streamd.stages.querying import MANY
 from tests.bench.rounds import Contestant, Timed, Watch, interleaved, print_table, speed
 
 BUDGET = 0.1
@@ -55,14 +58,27 @@ def deciding(name: str, events: Sequence[Candidate]) -> Timed:
     return watch.read()
 
 
-def asking(events: Sequence[Candidate]) -> Timed:
+def asking(events: Sequence[Candidate], run: int) -> Timed:
     """`auto` with everything around it: slice, queries, an answer for each, quality, drift."""
     made = Asker(strategy("auto", TokenBucket(BUDGET)), Keyed(0, "bench"), wait=1 << 50)
     watch = Watch()
-    for event in events:
-        if made.apply(event, made.decide(event)) is not None:
+    for start in range(0, len(events), run):
+        for event in asked_of(made, events[start : start + run]):
             made.answer(event.event, "a", event.now, classes=("a", "b"))
     return watch.read()
+
+
+def asked_of(made: Asker, events: Sequence[Candidate]) -> list[Candidate]:
+    """Decide on a run as the query stage does; those whose label is asked for."""
+    if len(events) < MANY:
+        return [event for event in events if made.apply(event, made.decide(event)) is not None]
+    utilities = np.array([event.utility for event in events])
+    run = made.decide_run([event.event for event in events], utilities, [event.now for event in events])
+    assert run is not None
+    run.packed()  # for the journal
+    for i, decision in run.asked():
+        made.ask(events[i], decision)
+    return [events[i] for i, _ in run.asked()]
 
 
 # --- the full loop
@@ -95,13 +111,26 @@ def streamd_runs(rows: Sequence[Row], run: int) -> Timed:
             steps.predict(row)
             steps.observe(row)
         predictions = steps.execute()
-        values, known = predictions.values.tolist(), predictions.known.tolist()
-        for j in range(len(batch)):
-            p = values[first + j][: known[first + j]]
-            candidate = Candidate(str(start + j), worth(p), start + j, p)
-            if made.apply(candidate, made.decide(candidate)) is not None:
-                asked.append(start + j)
+        asked = decided(made, predictions.values[first:], predictions.known[first:].tolist(), start)
     return watch.read()
+
+
+def decided(made: Asker, values: NDArray[np.float64], known: list[int], start: int) -> list[int]:
+    """As the query stage does: a run at once, or event by event."""
+    if len(known) < MANY:
+        p = values[0, : known[0]].tolist()
+        candidate = Candidate(str(start), worth(p), start, p)
+        return [start] if made.apply(candidate, made.decide(candidate)) is not None else []
+    utilities = Measure("least_confident").of_run(values, known)
+    assert utilities is not None
+    numbers = range(start, start + len(known))
+    run = made.decide_run([str(i) for i in numbers], utilities, numbers)
+    assert run is not None
+    run.packed()  # for the journal
+    for i, decision in run.asked():
+        p = values[i, : known[i]].tolist()
+        made.ask(Candidate(str(start + i), decision.utility, start + i, p), decision)
+    return [start + i for i, _ in run.asked()]
 
 
 def river_entropy(rows: Sequence[Row]) -> Timed:
@@ -161,9 +190,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     linear.load()
     querying.load()
     events = candidates(given.events)
-    decided: dict[str, Callable[[], Timed]] = {"auto, the whole loop around it": partial(asking, events)}
-    decided |= {name: partial(deciding, name, events) for name in registry()}
-    show("\ndecisions", interleaved(decided, given.rounds), given.events)
+    deciders: dict[str, Callable[[], Timed]] = {
+        f"auto, the whole loop around it, runs of {RUN}": partial(asking, events, RUN),
+        "the same, event by event": partial(asking, events, 1),
+    }
+    deciders |= {name: partial(deciding, name, events) for name in registry()}
+    show("\ndecisions", interleaved(deciders, given.rounds), given.events)
     contestants = loops(stream(given.events), given.peers, given.peer_events)
     show("\nfull loop, SEA", interleaved(contestants, given.rounds), given.events)
 

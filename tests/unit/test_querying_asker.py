@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from streamd.errors import StateError
@@ -13,7 +14,7 @@ from streamd.querying import Answer, Asker, Candidate, Keyed, pack, strategy, un
 from streamd.querying.annotators import Annotators
 from streamd.querying.asker import COUNTS
 from streamd.querying.auto import Auto
-from streamd.querying.budgets import Count, TokenBucket
+from streamd.querying.budgets import UNIT, Count, TokenBucket
 from streamd.querying.equitable import Equitable
 from streamd.querying.periodic import Periodic
 from streamd.querying.queries import Queries
@@ -406,6 +407,74 @@ def test_a_utility_is_discounted_where_queries_are_pending_nearby() -> None:
     for i in range(3):
         made.answer(f"{i}", "a", 20, classes=CLASSES)
     assert made.decide(candidate).utility == pytest.approx(alone, abs=1e-5)
+
+
+@given(
+    runs=st.lists(
+        st.tuples(
+            st.lists(st.floats(0, 1) | st.sampled_from([0.5, 1.0, math.nan]), min_size=1, max_size=60),
+            st.integers(0, 20),
+            st.booleans(),
+        ),
+        max_size=12,
+    ),
+    parameters=st.fixed_dictionaries(
+        {"w": st.sampled_from([1, 2, 5, 40, 300]), "rest": st.sampled_from([0.0, 5.0]), "alert": st.just(30)}
+    ),
+    budget=st.sampled_from([0.05, 0.3, 1.0]),
+    capacity=st.sampled_from([1.0, 10.0, 5000.0]),
+    rho=st.sampled_from([0.0, 0.3, 1.0]),
+)
+@limits(max_examples=40, deadline=None)
+def test_many_events_are_decided_on_as_they_would_be_one_by_one(
+    runs: list[tuple[list[float], int, bool]],
+    parameters: dict[str, float],
+    budget: float,
+    capacity: float,
+    rho: float,
+) -> None:
+    """Bit by bit, with answers, expiry and alarms between the runs; the bucket's state in between included."""
+    single, many = (
+        Asker(Auto(TokenBucket(budget, capacity), **parameters), Keyed(3, "t"), rho, 90) for _ in range(2)
+    )
+    n = now = 0
+    for utilities, answers, alarm in runs:
+        events = [f"e{n + i}" for i in range(len(utilities))]
+        times = [now + i for i in range(len(utilities))]
+        n, now = n + len(utilities), times[-1] + 7
+        packed = []
+        for event, utility, at in zip(events, utilities, times, strict=True):
+            single.expire(at)
+            candidate = Candidate(event, utility, at, (0.6, 0.4))
+            packed.append(pack(decision := single.decide(candidate)))
+            single.apply(candidate, decision)
+        run = many.decide_run(events, np.array(utilities), times)
+        if run is None:  # something would expire in between: then it changed nothing
+            for raw, event, at in zip(packed, events, times, strict=True):
+                many.expire(at)
+                many.apply(Candidate(event, 0.0, at, (0.6, 0.4)), unpack(raw))
+        else:
+            assert run.packed() == packed
+            for i, asked in run.asked():
+                many.ask(Candidate(events[i], asked.utility, times[i], (0.6, 0.4)), asked)
+        for made in (single, many):
+            made.expire(times[-1])
+            for event in list(made.queries.pending)[:answers]:
+                made.answer(event, "a", times[-1], classes=CLASSES)
+            if alarm:
+                made.alarm()
+        assert digest(many.state()) == digest(single.state())
+
+
+def test_a_bucket_outlives_what_64_bits_can_count() -> None:
+    bucket = TokenBucket(1.0)
+    bucket.debit(4_000_000.0)
+    bucket.refund(4_000_000.0)
+    bucket.debit(0.25)
+    bucket.spent += 4_000_000 * UNIT
+    again = TokenBucket(1.0)
+    again.restore(bucket.state())
+    assert again.spent == bucket.spent == 4_000_000 * UNIT + UNIT // 4
 
 
 def test_errors_that_rise_raise_the_alarm() -> None:
