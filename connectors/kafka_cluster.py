@@ -7,22 +7,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import MemberToRemove
 from kafka.protocol.consumer.offsets import IsolationLevel
 
+from connectors.kafka_admin import MECHANISM, UNKNOWN, Admin, TlsRefused
 from connectors.kafka_protocol import JOURNAL_CONFIGS
 from connectors.kafka_settings import Security, python_connection
+from connectors.refusals import subject
 from streamd.errors import ConfigError, Fenced, StateError, StreamdError, Transient
 from streamd.ports import TopicInfo
 
-REFUSED = (
-    kafka_errors.AuthorizationError,
-    kafka_errors.KafkaConfigurationError,
-    kafka_errors.SaslAuthenticationFailedError,
-    kafka_errors.UnsupportedSaslMechanismError,
-)
 LATEST, EARLIEST = -1, -2  # a partition's end and beginning, where an offset is asked for by time
 MOVED = tuple(  # what a group's description says where it is asked of a broker that cannot know
     str(error(""))
@@ -56,18 +52,20 @@ def _ours(doing: str, error: Exception, opening: bool) -> StreamdError:
         return Fenced(f"{doing}: another worker has this name ({cause})")
     if isinstance(cause, HOPELESS):
         return StateError(f"{doing}: Kafka will never take it ({cause})")
-    if isinstance(cause, REFUSED) and opening:
-        return ConfigError("log", f"{doing}: {cause}")
+    if opening and (key := _refused(cause)):
+        return ConfigError(key, f"{doing}: {cause}")
     return Transient(f"{doing}: {cause}")
 
 
-class Admin(KafkaAdminClient):  # type: ignore[misc]
-    """kafka-python's admin client asks once who coordinates a group and who makes topics, and goes on to ask these
-    when they are dead or have handed over; this one can be told to ask anew."""
-
-    def forget(self) -> None:
-        self._manager.cluster._coordinators.clear()
-        self._controller_id = None
+def _refused(cause: Exception) -> str:
+    """The key that the cluster refuses; empty if it does not."""
+    if isinstance(cause, TlsRefused):
+        return f"log.security.{subject(cause.args[0])}"
+    if isinstance(cause, UNKNOWN):
+        return "log.security.username"
+    if isinstance(cause, MECHANISM):
+        return "log.security.mechanism"
+    return "log" if isinstance(cause, kafka_errors.KafkaConfigurationError) else ""
 
 
 class Cluster:

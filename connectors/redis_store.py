@@ -24,6 +24,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -35,6 +36,7 @@ from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from connectors.refusals import chain, of_tls
 from streamd.errors import ConfigError, StateError, Transient
 from streamd.ports import SnapshotInfo
 
@@ -214,14 +216,48 @@ class RedisStore:
 
     @contextmanager
     def _redis(self, doing: str, shard: str) -> Iterator[Any]:
-        """The client, made at the first use, and redis-py's errors as Transient: the server is away, slow, full
-        (OOM), loading, a replica by now, or refuses this user."""
+        """The client, and redis-py's errors as Transient: the server is away, slow, full (OOM), loading, a replica
+        by now, or refuses this user. One that refuses the user from the first is a ConfigError."""
         try:
-            if self._client is None:
-                self._client = self._connect()
-            yield self._client
+            yield self._opened()
         except FAILURES as error:
             raise Transient(f"store, {doing} of {shard}: {type(error).__name__}: {error}") from error
+
+    def _opened(self) -> Any:
+        """The client, made and tried at the first use. Raises ConfigError if it may not do what it must."""
+        if self._client is not None:
+            return self._client
+        client = self._connect()
+        try:
+            self._try(client)
+        except redis.exceptions.NoPermissionError as error:
+            raise ConfigError(
+                "store.username", f"this user lacks a right that the store needs: {error}"
+            ) from error
+        except FAILURES as error:
+            if any(isinstance(part, redis.AuthenticationError) for part in chain(error)):
+                raise ConfigError("store.username", f"Redis refuses this user or password: {error}") from error
+            if (refusal := of_tls(error)) is not None:
+                raise ConfigError("store.url", f"no TLS with Redis: {refusal}") from error
+            raise
+        self._client = client
+        return client
+
+    def _try(self, client: Any) -> None:
+        """One command of each kind. What a full server or a replica refuses may be had later."""
+        key = self._key(f"try-{uuid.uuid4().hex}", "index")
+        for command in (
+            partial(client.set, key, b"", px=1000),
+            partial(client.get, key),
+            partial(client.eval, "return redis.call('PERSIST', KEYS[1])", 1, key),
+            partial(client.unlink, key),
+        ):
+            try:
+                command()
+            except redis.exceptions.NoPermissionError:
+                raise
+            except redis.ResponseError:
+                continue
 
 
 def _connector(url: str, given: Mapping[str, Any], timeout: float, connect_timeout: float) -> Callable[[], Any]:

@@ -6,7 +6,8 @@
 |               |                          | past the configured limit the process exits 75                     |
 | `BadRecord`   | decoding, learners       | a dead letter with the reason; the stream goes on                  |
 | `Fenced`      | connectors               | another worker has this name: exit 78, no second attempt           |
-| `ConfigError` | `config`, `wiring`       | refused before anything starts: exit 78                            |
+| `ConfigError` | `config`, `wiring`,      | refused before anything starts: exit 78. A connector raises it     |
+|               | connectors               | where it is refused (TLS, user, password, rights) from the first   |
 | `StateError`  | restore, snapshots, logs | stop; exit 65, and a sentence that says what is possible           |
 | `OffsetGap`   | logs                     | a `StateError`, unless the operator chose to go on with what is kept |
 | `NotFound`    | answers to questions     | told to who asked: no such pipeline, subject, kind of question     |

@@ -112,8 +112,9 @@ class Log(Protocol):
     def open(self) -> None:
         """Called once, first. Joins the group; makes the journal topic if it is missing.
 
-        Raises ConfigError if an input topic is missing, or if the input topics differ in partitions and there is
-        no journal yet. Those that have grown apart since are assigned as they are: the engine pauses them.
+        Raises ConfigError if it is refused (TLS, user, password, right), if an input topic is missing, or if the
+        input topics differ in partitions and there is no journal yet. Those that have grown apart since are
+        assigned as they are: the engine pauses them.
         """
 
     def topics(self) -> Mapping[str, TopicInfo]:
@@ -211,7 +212,8 @@ class SnapshotInfo(msgspec.Struct, frozen=True):
 class Store(Protocol):
     """Where snapshots live. `shard` is a name without spaces, unique per group, pipeline and partition.
 
-    Every method may raise Transient (the engine goes on without the store, says so, and tries again later).
+    Every method may raise Transient (the engine goes on without the store, says so, and tries again later), and
+    ConfigError while the store has refused us (TLS, user, password, right) ever since it was made.
     """
 
     def put(self, shard: str, sequence: int, manifest: bytes, chunks: Iterable[bytes]) -> None:

@@ -11,14 +11,13 @@ from typing import NamedTuple
 import pytest
 import redis as library
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
-from msgspec.structs import replace
 
 from connectors.redis_store import RedisStore
 from streamd import config as configuration
 from streamd import wiring
 from streamd.cli.topics import create
 from streamd.config import Config
-from streamd.errors import ConfigError, Transient
+from streamd.errors import ConfigError
 from streamd.ports import Output
 from tests.integration.engines import run_engine
 from tests.servers import Unavailable, certificates, kafka, redis
@@ -37,9 +36,7 @@ brokers = ["{broker}"]
 [log.security]
 tls = true
 ca_file = "{authority}"
-mechanism = "{mechanism}"
-username = "alice"
-password_file = "password"
+{credentials}
 [log.client_settings]
 {setting}
 [pipeline.p]
@@ -51,7 +48,10 @@ SETTINGS = {"kafka-python": '"consumer.fetch_max_wait_ms" = 50', "confluent": '"
 
 
 class Secure(NamedTuple):
+    """address: wants a password. mutual: of another listener, wants the client's certificate instead."""
+
     address: str
+    mutual: str
     certificates: Certificates
 
 
@@ -65,22 +65,23 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def secure(certified: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
-    """A broker with a listener that wants TLS and a password, and clients' certificates where there are some."""
-    plain, safe, controller = free_port(), free_port(), free_port()
+    """A broker with a listener that wants TLS and a password, and one that wants TLS both ways."""
+    plain, safe, mutual, controller = (free_port() for _ in range(4))
     store = tmp_path_factory.mktemp("store") / "keystore.pem"
     store.write_text(certified.key.read_text() + certified.certificate.read_text())
     jaas = {f"listener.name.secure.{name.lower()}.sasl.jaas.config": SCRAM for name in MECHANISMS[1:]}
+    listeners = f"PLAINTEXT://127.0.0.1:{plain},SECURE://127.0.0.1:{safe},MUTUAL://127.0.0.1:{mutual}"
     settings = {
-        "listeners": f"PLAINTEXT://127.0.0.1:{plain},SECURE://127.0.0.1:{safe},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},SECURE://127.0.0.1:{safe}",
+        "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": listeners,
         "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,MUTUAL:SSL",
         "sasl.enabled.mechanisms": ",".join(MECHANISMS),
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(store),
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(certified.authority),
-        "ssl.client.auth": "requested",
+        "listener.name.mutual.ssl.client.auth": "required",
         "listener.name.secure.plain.sasl.jaas.config": (
             'org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="secret";'
         ),
@@ -96,31 +97,33 @@ def secure(certified: Certificates, tmp_path_factory: pytest.TempPathFactory) ->
             wanted = UserScramCredentialUpsertion("alice", ScramCredentialInfo(kind, 4096), b"secret")
             for done in admin.alter_user_scram_credentials([wanted]).values():
                 done.result(30)
-        yield Secure(f"127.0.0.1:{safe}", certified)
+        yield Secure(f"127.0.0.1:{safe}", f"127.0.0.1:{mutual}", certified)
     finally:
         broker.stop()
 
 
-def settings(secure: Secure, client: str, mechanism: str, folder: Path, password: str = "secret") -> Config:
-    text = KEYS.format(
-        group=f"safe-{client}-{mechanism.lower()}",
-        client=client,
-        broker=secure.address,
-        authority=secure.certificates.authority,
-        mechanism=mechanism,
-        setting=SETTINGS[client],
-    )
+def settings(
+    secure: Secure, client: str, mechanism: str, folder: Path, password: str = "secret", user: str = "alice"
+) -> Config:
+    folder.mkdir(exist_ok=True)
     (folder / "password").write_text(password)
+    asked = f'mechanism = "{mechanism}"\nusername = "{user}"\npassword_file = "password"'
+    return resolved(secure.address, secure.certificates.authority, client, mechanism.lower(), asked, folder)
+
+
+def mutual(secure: Secure, client: str, folder: Path, certificate: bool = True) -> Config:
+    known = secure.certificates
+    shown = f'certificate_file = "{known.certificate}"\nkey_file = "{known.key}"' if certificate else ""
+    return resolved(secure.mutual, known.authority, client, "mutual", shown, folder)
+
+
+def resolved(broker: str, authority: Path, client: str, name: str, credentials: str, folder: Path) -> Config:
+    given = {"broker": broker, "authority": authority, "credentials": credentials}
+    text = KEYS.format(group=f"safe-{client}-{name}", client=client, setting=SETTINGS[client], **given)
     return configuration.resolve(configuration.parse(text), folder)
 
 
-@pytest.mark.kafka
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-@pytest.mark.parametrize("client", SETTINGS)
-def test_a_pipeline_works_over_tls_with_a_password(
-    secure: Secure, client: str, mechanism: str, tmp_path: Path
-) -> None:
-    config = settings(secure, client, mechanism, tmp_path)
+def check_works(config: Config) -> None:
     outside = wiring.client(config)
     create(config, outside, partitions=1)
     events = [json.dumps({"id": str(i), "features": {"x": i}, "label": "a"}).encode() for i in range(5)]
@@ -132,15 +135,38 @@ def test_a_pipeline_works_over_tls_with_a_password(
 
 
 @pytest.mark.kafka
-def test_a_wrong_password_and_a_foreign_authority_do_not_get_in(secure: Secure, tmp_path: Path) -> None:
-    other = Secure(secure.address, certificates.make(tmp_path / "other"))
-    for wrong in (
-        settings(secure, "kafka-python", "SCRAM-SHA-512", tmp_path / "other", password="wrong"),
-        settings(other, "kafka-python", "PLAIN", tmp_path),
-    ):
-        hasty = replace(wrong, log=replace(wrong.log, request_timeout=configuration.Duration(2)))
-        with pytest.raises((ConfigError, Transient)):
-            wiring.client(hasty)
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("client", SETTINGS)
+def test_a_pipeline_works_over_tls_with_a_password(
+    secure: Secure, client: str, mechanism: str, tmp_path: Path
+) -> None:
+    check_works(settings(secure, client, mechanism, tmp_path))
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("client", SETTINGS)
+def test_a_pipeline_works_over_tls_both_ways(secure: Secure, client: str, tmp_path: Path) -> None:
+    check_works(mutual(secure, client, tmp_path))
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("client", SETTINGS)
+def test_who_is_refused_is_told_the_key_and_does_not_try_for_long(
+    secure: Secure, client: str, tmp_path: Path
+) -> None:
+    other = secure._replace(certificates=certificates.make(tmp_path / "other"))
+    wrong = {
+        "password": (settings(secure, client, "SCRAM-SHA-512", tmp_path / "a", password="wrong"), "username"),
+        "plain": (settings(secure, client, "PLAIN", tmp_path / "b", password="wrong"), "username"),
+        "user": (settings(secure, client, "SCRAM-SHA-256", tmp_path / "c", user="bob"), "username"),
+        "authority": (settings(other, client, "PLAIN", tmp_path / "d"), "ca_file"),
+        "certificate": (mutual(secure, client, tmp_path, certificate=False), "certificate_file"),
+    }
+    for case, (config, key) in wrong.items():
+        for start in (run_engine, wiring.client):
+            with pytest.raises(ConfigError) as refusal:
+                start(config)
+            assert refusal.value.key == f"log.security.{key}", case
 
 
 @pytest.mark.redis
@@ -168,7 +194,12 @@ def test_snapshots_over_tls_as_an_acl_user_of_a_server_that_knows_nothing_else(
     manifest, chunks = store.load("shard", 1)
     assert (manifest, list(chunks)) == (b"manifest", [b"one", b"two"])
     store.close()
-    for wrong in (RedisStore(url, username="streamd", password="no"), RedisStore(f"rediss://127.0.0.1:{port}/0")):
-        with pytest.raises(Transient):
+    for key, wrong in (
+        ("store.username", RedisStore(url, username="streamd", password="no")),
+        ("store.username", RedisStore(url, username="streamd", password="secret", prefix="others")),
+        ("store.url", RedisStore(f"rediss://127.0.0.1:{port}/0")),
+    ):
+        with pytest.raises(ConfigError) as refusal:
             wrong.list("shard")
+        assert refusal.value.key == key
     server.stop()

@@ -177,7 +177,7 @@ def test_the_documented_rights_suffice_for_an_acl_user(server: redis.Server) -> 
     store.delete(SHARD, 1)
     store.close()
     other = RedisStore(server.url, prefix="others", username="learner", password="secret")
-    with pytest.raises(Transient, match="NoPermission"):
+    with pytest.raises(ConfigError, match=r"store\.username.*permission"):
         other.put(SHARD, 1, b"m", [b"c"])
     other.close()
 
