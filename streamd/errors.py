@@ -77,7 +77,7 @@ class Elsewhere(StreamdError):
     """A question about a shard that is not with this worker. owner: the worker that has it, if known."""
 
     def __init__(self, partition: int, owner: str | None = None) -> None:
-        super().__init__(f"partition {partition} is not with this worker")
+        super().__init__(f"partition {partition} is not with this worker{f'; {owner} has it' if owner else ''}")
         self.partition = partition
         self.owner = owner
 

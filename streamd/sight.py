@@ -111,6 +111,11 @@ class Sight:
             replayed=restored.replayed,
             seconds=round(seconds, 3),
         )
+        live = restored.shard.task.model
+        if live and self.view.model and live != self.view.model:
+            self._say(
+                logging.WARNING, "a promoted model is live", partition=partition, live=live, file=self.view.model
+            )
         if restored.lost:
             self._say(logging.WARNING, "state lost", partition=partition, epochs=restored.lost)
         if restored.accepted:

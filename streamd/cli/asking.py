@@ -80,8 +80,13 @@ def ask(
     path = f"/v1/pipelines/{pipeline}/{kind}{'?' + urlencode(asked) if asked else ''}"
     token = secret(config.http.token_file, key="http.token_file")
     refused: StreamdError = Transient(f"no daemon answers at {', '.join(where) or 'any address'}")
+    given = body_of(event)
     for url in where:
-        status, body = request(url, "POST", path, token, body_of(event))
+        try:
+            status, body = request(url, "POST", path, token, given)
+        except Transient as failure:  # another one may have the shard
+            refused = failure
+            continue
         if status == 200:
             return body
         if status:

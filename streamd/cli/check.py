@@ -1,7 +1,8 @@
 """`streamd check`: read the configuration; refuse it with the key's path, or say what `run` would do."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +13,17 @@ from msgspec.structs import replace
 
 from streamd import config as configuration
 from streamd import wiring
-from streamd.cli.operating import addresses
-from streamd.cli.options import ConfigFile, Json, load, print_json
-from streamd.cli.promoted import sentence
-from streamd.cli.reload import against_live, sentences
-from streamd.config import Config, MatchPipeline, Pipeline
+from streamd.cli.operating import Urls, Workers, addresses
+from streamd.cli.options import ConfigFile, Json, load, note, print_json
+from streamd.cli.promoted import promoted, sentence, together
+from streamd.cli.reload import against_live, print_together
+from streamd.cli.status_at_rest import newest_of, partitions_kept
+from streamd.cli.status_shard import PipelineStatus, ShardStatus
+from streamd.config import Config, MatchPipeline, Pipeline, SqliteStore
 from streamd.config.keys import AnyPipeline
-from streamd.errors import Refused
+from streamd.errors import EXIT_FAILURE, Refused, Transient
 from streamd.learners import constructor_of
+from streamd.ports import Store
 
 
 class PipelinePlan(Struct, frozen=True):
@@ -41,7 +45,7 @@ class PipelinePlan(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """What `run` would do."""
+    """What `run` would do. states: what those that the store holds have to say to it."""
 
     config: str
     digest: str
@@ -51,48 +55,86 @@ class Plan(Struct, frozen=True):
     store: Mapping[str, Any]
     http: str
     pipelines: Sequence[PipelinePlan]
+    states: Sequence[str] = ()
 
 
 def check(
     config: ConfigFile = None,
     live: Annotated[
-        bool, typer.Option("--against-live", help="Say what a reload would change in the running worker.")
+        bool, typer.Option("--against-live", help="Say what a reload would change in the running workers.")
     ] = False,
-    url: Annotated[
-        str, typer.Option(help="With --against-live: of the worker. [default: http.host and http.port]")
-    ] = "",
+    url: Urls = None,
+    workers: Workers = 1,
     json: Json = False,
 ) -> None:
-    """Check the configuration and say what `run` would do; exit 78 with the key's path if it is refused."""
+    """Check the configuration and say what `run` would do; exit 78 with the key's path if it is refused.
+
+    Also what is in the way of continuing the states that the store holds, and what promotions left to be changed.
+    """
     loaded = load(config)
     wiring.check(loaded)
     configuration.secret(loaded.http.token_file, key="http.token_file")
     if live:
-        _against_live(loaded, url, json)
+        _against_live(loaded, addresses(loaded, url, workers), json)
         return
-    found = plan(loaded, config or configuration.default_path())
+    found = plan(loaded, config or configuration.default_path(), states(loaded))
     if json:
         print_json(found)
     else:
         _print(found)
 
 
-def _against_live(config: Config, url: str, json: bool) -> None:
-    where = addresses(config, [url] if url else None, 1)
+def _against_live(config: Config, where: Sequence[str], json: bool) -> None:
+    """Exit 1 if a worker does not answer."""
     if not where:
         raise Refused("there is no address to ask at: [http] is off or its port is 0; name a worker with --url")
-    answer = against_live(config, where[0])
+    answers = [against_live(config, one) for one in where]
+    silent = [answer.worker for answer in answers if answer.worker.error]
     if json:
-        print_json(answer)
-        return
-    for line in sentences(answer.reloaded, "a reload would change", "a restart is needed for"):
-        print(f"{answer.worker.worker}: {line}")
-    for one in answer.promoted:
-        print(f"{answer.worker.worker}: {sentence(one)}")
+        print_json(answers)
+    else:
+        print_together(
+            [a for a in answers if not a.worker.error], "a reload would change", "a restart is needed for"
+        )
+        for one in together(found for answer in answers for found in answer.promoted):
+            print(sentence(one))
+        for worker in silent:
+            note(f"{worker.url}: {worker.error}")
+    if silent:
+        raise typer.Exit(EXIT_FAILURE)
 
 
-def plan(config: Config, path: Path) -> Plan:
-    """What a configuration that was found good means."""
+def states(config: Config) -> list[str]:
+    """What the states that the store holds have to say to a configuration, a sentence each."""
+    if isinstance(config.store, SqliteStore) and not Path(config.store.path).exists():
+        return []
+    told: list[str] = []
+    try:
+        with closing(wiring.store(config)) as store:
+            for name in config.pipeline:
+                told += _of_states(config, name, store)
+    except Transient as failure:
+        told.append(f"the states were not looked at, for the store is away: {failure}")
+    return told
+
+
+def _of_states(config: Config, name: str, store: Store) -> Iterator[str]:
+    shards: list[ShardStatus] = []
+    reasons: dict[str, list[str]] = {}
+    for partition in partitions_kept(config, name, store):
+        newest, manifest, shown, reason = newest_of(config, name, partition, store)
+        if reason and newest is not None:
+            reasons.setdefault(reason, []).append(str(partition))
+        if shown is not None and manifest is not None:
+            shard = ShardStatus(partition, "stopped", "", manifest.sequence, {}, None)
+            shards.append(shard.with_task(shown, config.pipeline[name].task))
+    for reason, partitions in reasons.items():
+        yield f"pipeline {name} would pause on partitions {', '.join(partitions)}: {reason}"
+    yield from map(sentence, promoted(config, [PipelineStatus(name, False, (), shards)]))
+
+
+def plan(config: Config, path: Path, told: Sequence[str] = ()) -> Plan:
+    """What a configuration that was found good means. told: by the states in the store."""
     plain = configuration.plain(config)
     http = f"http://{config.http.host}:{config.http.port}" if config.http.enabled else ""
     pipelines = [_pipeline(name, pipeline) for name, pipeline in sorted(config.pipeline.items())]
@@ -106,6 +148,7 @@ def plan(config: Config, path: Path) -> Plan:
         plain["store"],
         http,
         pipelines,
+        told,
     )
 
 
@@ -155,6 +198,8 @@ def _print(plan: Plan) -> None:
             print(f"  p        {_pairs(found.probabilities)}")
             for line in found.certified:
                 print(f"  certified {line}")
+    for line in plan.states:
+        print(f"\n{line}")
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

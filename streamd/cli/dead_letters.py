@@ -1,6 +1,6 @@
 """`streamd dead-letters`: what was refused, by reason, topic and time; sent through its input again or dropped."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Annotated
@@ -123,46 +123,40 @@ def show(
             print(f"  {letter.value}")
 
 
-@dead_letters.command()
-def retry(
-    pipeline: Pipeline = "",
-    reason: Reason = "",
-    topic: Topic = "",
-    since: Since = "",
-    until: Until = "",
-    at: At = "",
-    every: Annotated[
-        bool, typer.Option("--everything", help="All that are open, where nothing else is said.")
-    ] = False,
-    config: ConfigFile = None,
-    json: Json = False,
-) -> None:
-    """Send refused records through their input once more. None is sent twice, however often this is called."""
-    chosen = _chosen(reason, topic, since, until, at, every)
-    with _client(existing(load(config)), pipeline) as found:
-        sent = sum(letters.retry(list(letters.find(chosen))) for letters in found)
-    _report(Handled("retried", sent), json)
+def _handles(name: str, done: str, about: str, handle: Callable[[Letters, list[Letter]], int]) -> None:
+    """Make a verb that does something with the dead letters chosen, once with each."""
+
+    def command(
+        pipeline: Pipeline = "",
+        reason: Reason = "",
+        topic: Topic = "",
+        since: Since = "",
+        until: Until = "",
+        at: At = "",
+        every: Everything = False,
+        config: ConfigFile = None,
+        json: Json = False,
+    ) -> None:
+        chosen = _chosen(reason, topic, since, until, at, every)
+        with _client(existing(load(config)), pipeline) as found:
+            number = sum(handle(letters, list(letters.find(chosen))) for letters in found)
+        _report(Handled(done, number), json)
+
+    dead_letters.command(name, help=about)(command)
 
 
-@dead_letters.command()
-def drop(
-    pipeline: Pipeline = "",
-    reason: Reason = "",
-    topic: Topic = "",
-    since: Since = "",
-    until: Until = "",
-    at: At = "",
-    every: Annotated[
-        bool, typer.Option("--everything", help="All that are open, where nothing else is said.")
-    ] = False,
-    config: ConfigFile = None,
-    json: Json = False,
-) -> None:
-    """Put refused records aside for good: they are listed no more, and the log keeps that it was done."""
-    chosen = _chosen(reason, topic, since, until, at, every)
-    with _client(existing(load(config)), pipeline) as found:
-        dropped = sum(letters.drop(list(letters.find(chosen))) for letters in found)
-    _report(Handled("dropped", dropped), json)
+_handles(
+    "retry",
+    "retried",
+    "Send refused records through their input once more. None is sent twice, however often this is called.",
+    Letters.retry,
+)
+_handles(
+    "drop",
+    "dropped",
+    "Put refused records aside for good: they are listed no more, and the log keeps that it was done.",
+    Letters.drop,
+)
 
 
 def wanted(reason: str, topic: str, since: str, until: str, at: str, handled: bool) -> Wanted:

@@ -136,7 +136,10 @@ def send(url: str, token: str | None, pipeline: str, command: Command) -> tuple[
     """
     query = "" if command.partition is None else "?" + urlencode({"partition": command.partition})
     path = f"/v1/pipelines/{pipeline}/commands/{command.name}{query}"
-    status, body = request(url, "POST", path, token, command.payload)
+    try:
+        status, body = request(url, "POST", path, token, command.payload)
+    except Transient as failure:
+        return Reached(url, error=str(failure)), ()
     if status == 0:
         return Reached(url), ()
     try:
@@ -146,14 +149,18 @@ def send(url: str, token: str | None, pipeline: str, command: Command) -> tuple[
     return Reached(url, answer.worker), answer.outcomes
 
 
-def request(url: str, method: str, path: str, token: str | None, body: bytes = b"") -> tuple[int, bytes]:
-    """One request: (status, body); status 0 if nobody is there. Raises Transient if the answer does not come,
-    StreamdError if the token is refused."""
+def request(
+    url: str, method: str, path: str, token: str | None, body: bytes = b"", patience: float = PATIENCE + 5
+) -> tuple[int, bytes]:
+    """One request: (status, body); status 0 if nobody is there. patience: seconds.
+
+    Raises Transient if the answer does not come in time, StreamdError if the token is refused.
+    """
     parts = urlsplit(url if "//" in url else f"//{url}")
     if not parts.hostname:
         raise Refused(f"--url: {url} is no address; it is written http://host:port")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=PATIENCE + 5)
+    connection = kind(parts.hostname, parts.port, timeout=patience)
     try:
         try:
             connection.connect()

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from streamd import config as configuration
 from streamd import wiring
+from streamd.cli.status_shard import PipelineStatus
 from streamd.config import Config, Pipeline
 from streamd.views import EngineView
 
@@ -19,8 +20,16 @@ class Promoted(Struct, frozen=True):
     partitions: Sequence[int]
 
 
-def promoted(config: Config, views: Iterable[EngineView]) -> list[Promoted]:
-    """Where the running shards' live model is one of the file's shadows."""
+def together(found: Iterable[Promoted]) -> list[Promoted]:
+    """Those of several workers, each once."""
+    partitions: dict[tuple[str, str, str], set[int]] = {}
+    for one in found:
+        partitions.setdefault((one.pipeline, one.shadow, one.model), set()).update(one.partitions)
+    return [Promoted(*what, sorted(those)) for what, those in partitions.items()]
+
+
+def promoted(config: Config, views: Iterable[EngineView | PipelineStatus]) -> list[Promoted]:
+    """Where the shards' live model is one of the file's shadows."""
     found: dict[tuple[str, str, str], list[int]] = {}
     for view in views:
         pipeline = config.pipeline.get(view.pipeline)

@@ -6,12 +6,14 @@ from typing import TypeVar
 import msgspec
 import typer
 from msgspec import Struct
+from msgspec.structs import replace
 
+from streamd.cli import team
 from streamd.cli.operating import Reached, Urls, Workers, addresses, request
 from streamd.cli.options import ConfigFile, Json, load, note, print_json
 from streamd.cli.promoted import Promoted, promoted
 from streamd.config import Config, secret, without_secrets, written
-from streamd.errors import EXIT_FAILURE, Refused
+from streamd.errors import EXIT_FAILURE, Refused, Transient
 from streamd.http.app import Pipelines
 from streamd.http.operating import Configured, Reload
 from streamd.operating.reloading import Reloaded, compare
@@ -27,7 +29,7 @@ class Answer(Struct, frozen=True):
 
 
 class Difference(Answer, frozen=True):
-    """What a reload would do, and what promotions left to be changed in the file."""
+    """What a reload would do to a worker, and what promotions left to be changed in the file."""
 
     promoted: Sequence[Promoted] = ()
 
@@ -52,7 +54,10 @@ def reload(config: ConfigFile = None, url: Urls = None, workers: Workers = 1, js
 
 def ask(url: str, token: str | None) -> Answer:
     """Let one worker reload."""
-    status, body = request(url, "POST", "/v1/reload", token)
+    try:
+        status, body = request(url, "POST", "/v1/reload", token)
+    except Transient as failure:
+        return Answer(Reached(url, error=str(failure)), Reloaded())
     if status == 0:
         return Answer(Reached(url, error="nobody answers there"), Reloaded())
     try:
@@ -63,22 +68,36 @@ def ask(url: str, token: str | None) -> Answer:
 
 
 def against_live(config: Config, url: str) -> Difference:
-    """What a reload to this configuration would do to a running worker. Raises Refused if none answers there."""
-    live, shown = _asked(config, url, "/v1/config", Configured), _asked(config, url, "/v1/pipelines", Pipelines)
-    named = msgspec.structs.replace(config.worker, name=live.config["worker"]["name"])  # each worker has its own
-    told = without_secrets(written(msgspec.structs.replace(config, worker=named)))
+    """What a reload to this configuration would do to a running worker; its error says why it gave no answer."""
+    try:
+        live, shown = (
+            _asked(config, url, "/v1/config", Configured),
+            _asked(config, url, "/v1/pipelines", Pipelines),
+        )
+    except (Refused, Transient) as failure:
+        return Difference(Reached(url, error=str(failure)), Reloaded())
+    told = without_secrets(written(_as_of(config, live)))
     left = promoted(config, shown.pipelines) if shown.group == config.group else []
     return Difference(Reached(url, live.worker), compare(live.config, told), left)
+
+
+def _as_of(config: Config, live: Configured) -> Config:
+    """The file as this worker reads it: each has its own name, one of several its own port."""
+    name, port = live.config["worker"]["name"], live.config["http"]["port"]
+    index = name.rpartition("-")[2]
+    own = team.member(config, int(index)) if index.isdigit() else config
+    same = own if own.http.port == port else config
+    return replace(same, worker=replace(config.worker, name=name))
 
 
 def _asked(config: Config, url: str, path: str, kind: type[T]) -> T:
     status, body = request(url, "GET", path, secret(config.http.token_file, key="http.token_file"))
     if status == 0:
-        raise Refused(f"nobody answers at {url}; name a running worker with --url")
+        raise Refused("nobody answers there")
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise Refused(f"{url} answers {status}; is it streamd?") from None
+        raise Refused(f"answers {status}; is it streamd?") from None
 
 
 def _print(answers: Sequence[Answer]) -> None:
@@ -87,8 +106,18 @@ def _print(answers: Sequence[Answer]) -> None:
         if answer.worker.error or answer.reloaded.error:
             note(f"{who}: {answer.worker.error or f'{answer.reloaded.error}; nothing was changed'}")
             continue
-        for line in sentences(answer.reloaded, "changed", "not changed, and needs a restart"):
-            print(f"{who}: {line}")
+    changed = [answer for answer in answers if not answer.worker.error and not answer.reloaded.error]
+    print_together(changed, "changed", "not changed, and needs a restart")
+
+
+def print_together(answers: Sequence[Answer], live: str, restart: str) -> None:
+    """A line once, with all the workers it is of."""
+    said: dict[str, list[str]] = {}
+    for answer in answers:
+        for line in sentences(answer.reloaded, live, restart):
+            said.setdefault(line, []).append(answer.worker.worker)
+    for line, who in said.items():
+        print(f"{', '.join(who)}: {line}")
 
 
 def sentences(found: Reloaded, live: str, restart: str) -> list[str]:

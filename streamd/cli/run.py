@@ -149,7 +149,7 @@ def watched(config: Config, daemon: Daemon, liveness: Liveness, reloader: Reload
     if config.http.enabled:
         operator = Operator(daemon.command, partial(_reload, reloader), partial(_running, reloader))
         server = HttpServer(
-            config, digest(plain(config)), daemon.views, liveness.look, daemon.ask, operator=operator
+            config, partial(_digest, reloader), daemon.views, liveness.look, daemon.ask, operator=operator
         )
         server.start()
     watchdog.start()
@@ -209,6 +209,10 @@ def _reload(reloader: Reloader) -> Reloaded:
         facts = {"applied": found.applied, "need_restart": found.refused, "config": digest(plain(reloader.config))}
         _say(level, "reloaded", facts)
     return found
+
+
+def _digest(reloader: Reloader) -> str:
+    return digest(plain(reloader.config))
 
 
 def _running(reloader: Reloader) -> Mapping[str, Any]:

@@ -1,225 +1,133 @@
-"""`streamd status`: what the running daemon shows, or else what the log and the store hold of it."""
+"""`streamd status`: what the running workers show, or else what the log and the store hold of it."""
 
-import http.client
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
+import typer
 from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from streamd import snapshot, wiring
-from streamd.cli.options import ConfigFile, Json, console, existing, load, print_json
+from streamd import wiring
+from streamd.cli.operating import Reached, Urls, Workers, addresses, partitions, request
+from streamd.cli.options import ConfigFile, Json, console, existing, load, note, print_json
+from streamd.cli.status_at_rest import stored
 from streamd.cli.status_groups import groups_table
 from streamd.cli.status_pools import pools_table
 from streamd.cli.status_querying import annotators_table, querying_lines
+from streamd.cli.status_shard import PipelineStatus, ShardStatus, SnapshotStatus, live
 from streamd.cli.status_text import text_lines
 from streamd.config import Config, secret
-from streamd.errors import StreamdError
+from streamd.errors import EXIT_FAILURE, Transient
 from streamd.http.app import Pipelines
-from streamd.ports import LogClient, Store
-from streamd.restore import shard_name
-from streamd.views import (
-    AlertsView,
-    EngineView,
-    GroupsView,
-    MatchingView,
-    QueryingView,
-    ShadowsView,
-    ShardView,
-    VocabularyView,
-)
-from streamd.waits import waits
+from streamd.views import EngineView
 
 TIMEOUT = 3.0  # seconds
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is asked
-
-
-class SnapshotStatus(Struct, frozen=True):
-    """written: seconds since 1970."""
-
-    sequence: int
-    bytes: int
-    written: float
-
-
-class ShardStatus(Struct, frozen=True):
-    """waiting: records not yet processed, per input topic. positions: next offsets; when stopped, of the newest
-    snapshot. last_epoch: seconds since 1970, 0 if none here yet. memory: of its state. waits: what waits for what.
-    """
-
-    partition: int
-    phase: str
-    reason: str
-    sequence: int
-    waiting: Mapping[str, int]
-    positions: Mapping[str, int] | None
-    events: int | None
-    labels: int | None
-    pending: int | None
-    quality: Mapping[str, float]
-    snapshot: SnapshotStatus | None
-    groups: GroupsView | None = None  # of a groupwise learner that runs
-    alerts: AlertsView | None = None
-    vocabulary: VocabularyView | None = None  # of SS3
-    matching: MatchingView | None = None
-    shadows: ShadowsView | None = None
-    fading: Mapping[str, float] = {}  # the quality over the fading window
-    querying: QueryingView | None = None
-    last_epoch: float = 0.0
-    memory: int = 0
-    waits: Sequence[str] = ()
-
-
-class PipelineStatus(Struct, frozen=True):
-    pipeline: str
-    ready: bool
-    reasons: Sequence[str]
-    shards: Sequence[ShardStatus]
 
 
 class Status(Struct, frozen=True):
-    """source: `daemon` if it runs and was asked; `store` if it does not: then as of the newest snapshots."""
+    """source: `daemon` if it runs and was asked; `store` if it does not: then as of the newest snapshots.
+
+    worker: whoever answered. workers: all that were asked. missing: per pipeline the partitions that none of them
+    has; looked for where more than one was asked.
+    """
 
     source: Literal["daemon", "store"]
     group: str
     worker: str
     pipelines: Sequence[PipelineStatus]
+    workers: Sequence[Reached] = ()
+    missing: Mapping[str, Sequence[int]] = {}
 
 
-def status(config: ConfigFile = None, json: Json = False) -> None:
-    """Show the pipelines: of the running daemon, or as its log and its snapshots hold them."""
+def status(config: ConfigFile = None, url: Urls = None, workers: Workers = 1, json: Json = False) -> None:
+    """Show the pipelines: of the running workers, or as the log and the snapshots hold them.
+
+    With several workers exit 1 if one does not answer, or nobody has a partition.
+    """
     loaded = load(config)
-    running = ask(loaded)
-    found = of_daemon(running) if running else at_rest(loaded)
+    where = addresses(loaded, url, workers)
+    answers, reached = ask(loaded, where)
+    found = of_daemon(loaded, answers, reached) if answers else at_rest(loaded, reached)
     if json:
         print_json(found)
     else:
         _print(found)
+    if answers and (len(answers) < len(reached) or found.missing):
+        raise typer.Exit(EXIT_FAILURE)
 
 
-# --- a running daemon
+# --- running workers
 
 
-def ask(config: Config) -> Pipelines | None:
-    """What the daemon of this configuration shows; None if nothing, or another group's daemon, answers there.
-
-    Raises StreamdError if it refuses the token.
-    """
-    if not config.http.enabled or config.http.port == 0:
-        return None
+def ask(config: Config, where: Sequence[str]) -> tuple[list[Pipelines], list[Reached]]:
+    """What the workers of this configuration's group show, and who was asked. Raises StreamdError if one refuses
+    the token."""
     token = secret(config.http.token_file, key="http.token_file")
-    host = ANYWHERE.get(config.http.host, config.http.host)
-    connection = http.client.HTTPConnection(host, config.http.port, timeout=TIMEOUT)
-    try:
-        connection.request("GET", "/v1/pipelines", headers={"Authorization": f"Bearer {token}"} if token else {})
-        answer = connection.getresponse()
-        body = answer.read()
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-    if answer.status == 401:
-        raise StreamdError(f"the daemon at {host}:{config.http.port} refuses the token of http.token_file")
-    return _shown(body, config)
+    answers: list[Pipelines] = []
+    reached: list[Reached] = []
+    for one in where:
+        try:
+            number, body = request(one, "GET", "/v1/pipelines", token, patience=TIMEOUT)
+        except Transient as failure:
+            reached.append(Reached(one, error=str(failure)))
+            continue
+        shown = _shown(body)
+        if number == 0 or shown is None:
+            reached.append(Reached(one, error="" if number == 0 else f"answers {number}; is it streamd?"))
+        elif shown.group != config.group:
+            reached.append(Reached(one, error=f"is of the group {shown.group}"))
+        else:
+            answers.append(shown)
+            reached.append(Reached(one, shown.worker))
+    return answers, reached
 
 
-def _shown(body: bytes, config: Config) -> Pipelines | None:
+def _shown(body: bytes) -> Pipelines | None:
     try:
-        shown = msgspec.json.decode(body, type=Pipelines)
+        return msgspec.json.decode(body, type=Pipelines)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return shown if shown.group == config.group else None
 
 
-def of_daemon(shown: Pipelines) -> Status:
-    """The views of a running daemon, as status."""
-    pipelines = [
-        PipelineStatus(view.pipeline, view.ready, view.reasons, [_live(view, shard) for shard in view.shards])
-        for view in shown.pipelines
-    ]
-    return Status("daemon", shown.group, shown.worker, pipelines)
+def of_daemon(config: Config, answers: Sequence[Pipelines], reached: Sequence[Reached]) -> Status:
+    """The views of running workers, put together."""
+    several = len(reached) > 1
+    views: dict[str, list[tuple[str, EngineView]]] = {}
+    for answer in answers:
+        for view in answer.pipelines:
+            views.setdefault(view.pipeline, []).append((answer.worker, view))
+    pipelines = [_together(name, of, several) for name, of in views.items()]
+    missing = {}
+    for one in pipelines if several else ():
+        held = {shard.partition for shard in one.shards}
+        if one.pipeline in config.pipeline and (left := set(range(partitions(config, one.pipeline))) - held):
+            missing[one.pipeline] = sorted(left)
+    names = ", ".join(answer.worker for answer in answers)
+    return Status("daemon", answers[0].group, names, pipelines, reached, missing)
 
 
-def _live(view: EngineView, shard: ShardView) -> ShardStatus:
-    newest = shard.snapshot
-    return ShardStatus(
-        partition=shard.partition,
-        phase=shard.phase,
-        reason=shard.reason,
-        sequence=shard.sequence,
-        waiting={lag.topic: lag.records for lag in view.lag if lag.partition == shard.partition},
-        positions=shard.positions,
-        events=shard.counts.get("arrivals" if view.task == "match" else "events", 0),
-        labels=shard.quality.labels,
-        pending=shard.pending,
-        quality=shard.quality.total,
-        snapshot=None if newest is None else SnapshotStatus(newest.sequence, newest.bytes, newest.written),
-        groups=shard.groups,
-        alerts=shard.alerts,
-        vocabulary=shard.vocabulary,
-        matching=shard.matching,
-        shadows=shard.shadows,
-        fading=shard.quality.fading,
-        last_epoch=shard.last_epoch,
-        memory=0 if newest is None else newest.memory,
-        waits=tuple(waits(view, shard)),
-        querying=shard.querying,
-    )
+def _together(name: str, views: Sequence[tuple[str, EngineView]], several: bool) -> PipelineStatus:
+    reasons = [f"{who}: {reason}" if several else reason for who, view in views for reason in view.reasons]
+    shards = sorted((live(view, shard) for _, view in views for shard in view.shards), key=lambda s: s.partition)
+    return PipelineStatus(name, all(view.ready for _, view in views), reasons, shards)
 
 
 # --- a daemon at rest
 
 
-def at_rest(config: Config) -> Status:
-    """What log and store hold. A daemon that was drained is exactly there; one that was killed goes on from its
-    journal, ahead of its newest snapshot."""
+def at_rest(config: Config, reached: Sequence[Reached] = ()) -> Status:
+    """What log and store hold. reached: who gave no answer; nobody at all is none."""
     client, store = wiring.client(existing(config)), wiring.store(config)
     try:
-        pipelines = [
-            PipelineStatus(name, False, ["not running"], list(_stored(config, name, client, store)))
-            for name in config.pipeline
-        ]
+        pipelines = [stored(config, name, client, store) for name in config.pipeline]
     finally:
         store.close()
         client.close()
-    return Status("store", config.group, config.worker.name, pipelines)
-
-
-def _stored(config: Config, name: str, client: LogClient, store: Store) -> Iterator[ShardStatus]:
-    known = client.topics()
-    ends = {topic: client.ends(topic) for topic in config.pipeline[name].inputs if topic in known}
-    for partition in range(max((len(end) for end in ends.values()), default=0)):
-        newest, positions = _snapshot(store, shard_name(config.group, name, partition))
-        waiting = {
-            topic: end[partition][1] - max(positions.get(topic, 0), end[partition][0])
-            for topic, end in ends.items()
-            if partition < len(end)
-        }
-        yield ShardStatus(
-            partition=partition,
-            phase="stopped",
-            reason="" if newest else "no snapshot",
-            sequence=newest.sequence if newest else 0,
-            waiting=waiting,
-            positions=positions,
-            events=None,
-            labels=None,
-            pending=None,
-            quality={},
-            snapshot=newest,
-        )
-
-
-def _snapshot(store: Store, shard: str) -> tuple[SnapshotStatus | None, Mapping[str, int]]:
-    kept = store.list(shard)
-    if not kept:
-        return None, {}
-    raw, _ = store.load(shard, kept[0].sequence)
-    newest = SnapshotStatus(kept[0].sequence, kept[0].bytes, kept[0].written / 1000)
-    return newest, snapshot.read_manifest(raw).positions
+    silent = [worker for worker in reached if worker.error]
+    return Status("store", config.group, config.worker.name, pipelines, silent)
 
 
 # --- for people
@@ -227,14 +135,23 @@ def _snapshot(store: Store, shard: str) -> tuple[SnapshotStatus | None, Mapping[
 
 def _print(found: Status) -> None:
     out = console()
-    where = f"worker {found.worker}" if found.source == "daemon" else "not running; as of the newest snapshots"
+    who = "workers" if "," in found.worker else "worker"
+    where = f"{who} {found.worker}" if found.source == "daemon" else "not running; as of the newest snapshots"
     out.print(f"group {found.group}, {where}")
+    for worker in found.workers:
+        if not worker.worker:
+            note(f"nobody answers at {worker.url}" if not worker.error else f"{worker.url}: {worker.error}")
+    for name, missing in found.missing.items():
+        numbers = ", ".join(map(str, missing))
+        note(f"nobody that was asked has partitions {numbers} of {name}; name the others with --url or --workers")
     for pipeline in found.pipelines:
         reasons = f": {'; '.join(pipeline.reasons)}" if pipeline.reasons else ""
         out.print(f"\n{pipeline.pipeline} is {'ready' if pipeline.ready else 'not ready'}{reasons}")
         out.print(_table(pipeline.shards))
         for shard in pipeline.shards:
             _print_place(out, shard)
+            if shard.phase == "stopped" and shard.snapshot and shard.reason:
+                out.print(f"  partition {shard.partition}: {shard.reason}")
             for line in text_lines(shard.partition, shard.vocabulary, shard.alerts):
                 out.print(line)
         for shard in pipeline.shards:

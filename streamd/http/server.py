@@ -20,7 +20,7 @@ GRACE = 2  # seconds a stop waits for requests under way
 class HttpServer:
     """Health, metrics and the API. Making it binds the address.
 
-    digest: of the configuration, for the metrics. alive: why the process is not alive, empty if it is.
+    digest: of the running configuration, for the metrics. alive: why the process is not alive, empty if it is.
     ask: hands a question to a pipeline; patience: seconds its answer may take. operator: takes the
     operator's commands; None: they are not taken.
     Raises ConfigError if the address cannot be had on this machine or the token cannot be read, and Transient
@@ -30,7 +30,7 @@ class HttpServer:
     def __init__(
         self,
         config: Config,
-        digest: str,
+        digest: Callable[[], str],
         views: Callable[[], Sequence[EngineView]],
         alive: Callable[[], str],
         ask: Ask,

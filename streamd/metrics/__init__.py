@@ -158,20 +158,20 @@ NOT_EXPORTED: Mapping[str, str] = {
 class EngineCollector(Collector):
     """All of TABLE, from what `views` returns at the scrape."""
 
-    def __init__(self, views: Views, config_digest: str) -> None:
+    def __init__(self, views: Views, config_digest: Callable[[], str]) -> None:
         self._views = views
         self._config_digest = config_digest
 
     def collect(self) -> Iterator[Metric]:
         families = _Families()
         families.info("streamd_build", (), {"version": __version__, "python": platform.python_version()})
-        families.info("streamd_config", (), {"digest": self._config_digest})
+        families.info("streamd_config", (), {"digest": self._config_digest()})
         for engine in self._views():
             _engine(families, engine)
         yield from families.filled()
 
 
-def registry(views: Views, config_digest: str) -> CollectorRegistry:
+def registry(views: Views, config_digest: Callable[[], str]) -> CollectorRegistry:
     """Everything `/metrics` shows: the engines, and this process (memory, CPU, open files, start, collections)."""
     found = CollectorRegistry()
     found.register(EngineCollector(views, config_digest))

@@ -22,7 +22,7 @@ def run_engine(
     patience: float = 30.0,
 ) -> EngineView:
     """Run the pipeline `p` until a condition holds, at most `patience` seconds, then drain."""
-    sight = Sight("p", "classify", "", "events", "events-predictions")
+    sight = Sight("p", "classify", wiring.model(config.pipeline["p"]), "events", "events-predictions")
     engine = wiring.engine(config, "p", sight, log, store, choices=choices)
     over, tick = threading.Event(), threading.Event()
 

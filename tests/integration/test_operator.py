@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -127,6 +129,13 @@ class Operator:
         found = ask(self.config.http.port, "/v1/pipelines/p/partitions/0")
         return found or {}
 
+    def digest(self) -> str:
+        """Of the configuration, as the metrics have it."""
+        with urlopen(f"http://127.0.0.1:{self.config.http.port}/metrics") as answer:
+            found = re.search(r'streamd_config_info{digest="(\w+)"}', answer.read().decode())
+        assert found is not None
+        return found[1]
+
     def caught_up(self) -> None:
         topic = self.config.pipeline["p"].events
 
@@ -188,7 +197,9 @@ def test_an_operators_day(operator: Operator) -> None:
     # a reload: what can change does, the rest is named; a broken file changes nothing; SIGHUP is the same
     operator.edit("[pipeline.p]\n", "[pipeline.p]\ntop = 1\n")
     assert "a reload would change: pipeline.p.top" in operator.run("check", "--against-live")[1]
+    former = operator.digest()
     assert operator.run("reload") == (0, f"{operator.config.worker.name}: changed: pipeline.p.top\n")
+    assert former != operator.digest() == operator.json("check")["digest"]
     operator.counted({"reload": 1})
     operator.edit('keep = 20\ninterval = "20ms"', 'keep = 20\nnonsense = 1\ninterval = "20ms"')
     code, told = operator.run("reload")

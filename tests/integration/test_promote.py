@@ -94,7 +94,9 @@ def live(config: Config) -> Sequence[str]:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_crash_around_a_promotions_commit_leaves_it_done_or_not_done(tmp_path: Path, moment: str) -> None:
+def test_a_crash_around_a_promotions_commit_leaves_it_done_or_not_done(
+    tmp_path: Path, moment: str, caplog: pytest.LogCaptureFixture
+) -> None:
     config = settings(tmp_path)
     fill(config, 0, 60)
     old, new = live(config)
@@ -110,6 +112,7 @@ def test_a_crash_around_a_promotions_commit_leaves_it_done_or_not_done(tmp_path:
     # then the next worker knows, from the journal; and so does the one with the two exchanged in its file
     done = moment == "after"
     assert live(config) == ((new, old) if done else (old, new))
+    assert ("a promoted model is live" in caplog.messages) == done
     swapped = settings(tmp_path, live=SGD, shadow=ADAGRAD)
     assert live(swapped) == ((new, old) if done else (old, new))
     fill(swapped, 60, 90)

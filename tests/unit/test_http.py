@@ -87,7 +87,7 @@ def start(shown: Shown) -> Iterator[Start]:
     servers = []
 
     def make(config: Config) -> HttpServer:
-        server = HttpServer(config, "c0ffee", lambda: shown.views, lambda: shown.dead, shown.ask)
+        server = HttpServer(config, lambda: "c0ffee", lambda: shown.views, lambda: shown.dead, shown.ask)
         servers.append(server)
         server.start()
         return server
@@ -220,7 +220,7 @@ def test_a_question_that_is_none_is_not_handed_on(server: HttpServer, shown: Sho
 
 
 def test_a_question_nobody_answers_in_time_is_503_and_given_up(shown: Shown) -> None:
-    server = HttpServer(configured(), "", list, lambda: "", shown.ask, patience=0.01)
+    server = HttpServer(configured(), str, list, lambda: "", shown.ask, patience=0.01)
     server.start()
     answer = post(server, "/v1/pipelines/adult/predict", b"{}")
     server.stop()
@@ -284,23 +284,23 @@ def test_an_empty_or_missing_token_is_refused_with_its_key(tmp_path: Path, shown
     for name in ("empty", "missing"):
         config = configured(token_file=str(tmp_path / name))
         with pytest.raises(ConfigError, match=r"http\.token_file"):
-            HttpServer(config, "", lambda: shown.views, lambda: "", shown.ask)
+            HttpServer(config, str, lambda: shown.views, lambda: "", shown.ask)
 
 
 def test_a_port_in_use_is_try_again(server: HttpServer, shown: Shown) -> None:
     config = replace(configured(), http=Http(port=server.port))
     with pytest.raises(Transient, match=rf"127\.0\.0\.1:{server.port} is in use"):
-        HttpServer(config, "", lambda: shown.views, lambda: "", shown.ask)
+        HttpServer(config, str, lambda: shown.views, lambda: "", shown.ask)
 
 
 def test_an_address_of_another_machine_is_refused(shown: Shown) -> None:
     config = configured(host="192.0.2.1")
     with pytest.raises(ConfigError, match=r"http\.host"):
-        HttpServer(config, "", lambda: shown.views, lambda: "", shown.ask)
+        HttpServer(config, str, lambda: shown.views, lambda: "", shown.ask)
 
 
 def test_a_stopped_server_gives_its_port_back(shown: Shown) -> None:
-    server = HttpServer(configured(), "", lambda: shown.views, lambda: "", shown.ask)
+    server = HttpServer(configured(), str, lambda: shown.views, lambda: "", shown.ask)
     port = server.port
     server.start()
     assert get(server, "/livez").status == 200
@@ -310,7 +310,7 @@ def test_a_stopped_server_gives_its_port_back(shown: Shown) -> None:
 
 
 def test_a_server_that_never_started_can_be_stopped(shown: Shown) -> None:
-    HttpServer(configured(), "", lambda: shown.views, lambda: "", shown.ask).stop()
+    HttpServer(configured(), str, lambda: shown.views, lambda: "", shown.ask).stop()
 
 
 def test_the_server_logs_nothing_of_its_own(server: HttpServer, capfd: pytest.CaptureFixture[str]) -> None:

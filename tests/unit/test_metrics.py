@@ -21,7 +21,7 @@ POOL_LABELS = {"pool", "kind", "against", "assumes", "source", "rule"}
 
 
 def exposition(*views: EngineView) -> str:
-    text = generate_latest(registry(lambda: views, "c0ffee")).decode()
+    text = generate_latest(registry(lambda: views, lambda: "c0ffee")).decode()
     return "\n".join(line for line in text.splitlines() if "streamd_" in line)
 
 
@@ -44,7 +44,7 @@ def test_every_metric_of_the_table_appears_and_no_other() -> None:
 
 
 def test_the_process_shows_itself() -> None:
-    text = generate_latest(registry(lambda: (), "c0ffee")).decode()
+    text = generate_latest(registry(lambda: (), lambda: "c0ffee")).decode()
     assert "process_resident_memory_bytes" in text
     assert 'streamd_config_info{digest="c0ffee"} 1.0' in text
 
