@@ -320,6 +320,34 @@ def catch_up(u, now, state):  # type: ignore[no-untyped-def]
     table[u].since = since
 
 
+@njit(cache=True, error_model="numpy")
+def join(  # type: ignore[no-untyped-def]
+    u, now, capacity, weight, concurrent, skills, set_of_groups, curve, terms_of, hold,
+    hot, table, terms, curves, points, set_start, set_group, groups, arena, start, length, ranks, modes, params,
+):  # fmt: skip
+    """A resource joins, comes back or changes. Returns whether it was not here."""
+    state = (
+        hot, table, terms, curves, points, set_start, set_group, groups, arena, start, length, ranks, modes, params
+    )  # fmt: skip
+    catch_up(u, now, state)
+    joins = table[u].present == 0
+    table[u].present = 1
+    if table[u].terms != terms_of:
+        table[u].terms = terms_of
+        span = np.int64(terms[terms_of, PERIOD])
+        table[u].since = now // span * span if span > 0 else 0
+        table[u].rated_until = 0.0
+    table[u].capacity = capacity
+    table[u].weight = weight
+    table[u].concurrent = concurrent
+    table[u].skills = skills
+    table[u].groups = set_of_groups
+    table[u].curve = curve
+    table[u].hold = hold
+    refresh(u, state)
+    return joins
+
+
 @njit(cache=True, error_model="numpy", inline="always")
 def charge(u, p, amount, table, modes):  # type: ignore[no-untyped-def]
     """An attempt begins: load, holds, and its units where attempts take them."""

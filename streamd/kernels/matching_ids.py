@@ -113,6 +113,16 @@ def insert(table, arena, start, length, seed, first, last):  # type: ignore[no-u
 
 
 @njit(cache=True)
+def pack(arena, start, length, packed):  # type: ignore[no-untyped-def]
+    """Write the names one after the other in the order of their slots, without gaps."""
+    at = 0
+    for u in range(length.size):
+        for i in range(length[u]):
+            packed[at + i] = arena[start[u] + i]
+        at += max(length[u], 0)
+
+
+@njit(cache=True)
 def remove(table, arena, start, length, seed, u):  # type: ignore[no-untyped-def]
     """Take slot u out of the table; those behind it move up, so that no gap cuts a search short."""
     mask = np.uint64(table.size - 1)

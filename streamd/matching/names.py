@@ -67,13 +67,10 @@ class Names:
 
     def state(self) -> State:
         """Arrays made anew: the lengths, and the names one after the other in the order of their slots."""
-        length = self.length[: self.size].astype(np.int64)
-        sizes = np.maximum(length, 0)
-        shift = self.start[: self.size] - (np.cumsum(sizes) - sizes)
-        arena = self.arena[np.repeat(shift, sizes) + np.arange(int(sizes.sum()))]
-        return State(
-            {"length": self.length[: self.size], "arena": arena, "free": np.array(self.free, np.int64)}, {}
-        )
+        length = self.length[: self.size].copy()
+        arena = np.empty(self.filled - self._wasted, np.uint8)
+        kernel.pack(self.arena, self.start, length, arena)
+        return State({"length": length, "arena": arena, "free": np.array(self.free, np.int64)}, {})
 
     def restore(self, state: State) -> None:
         length, arena = state.arrays["length"], state.arrays["arena"]
@@ -101,13 +98,13 @@ class Names:
             self._rehash()
 
     def _compact(self) -> None:
-        kept = [slot for slot in range(self.size) if self.length[slot] >= 0]
-        names = [self.arena[self.start[slot] :][: self.length[slot]].copy() for slot in kept]
-        self.filled = self._wasted = 0
-        for slot, raw in zip(kept, names, strict=True):
-            self.arena[self.filled : self.filled + len(raw)] = raw
-            self.start[slot] = self.filled
-            self.filled += len(raw)
+        length = self.length[: self.size]
+        packed = np.empty(self.filled - self._wasted, np.uint8)
+        kernel.pack(self.arena, self.start, length, packed)
+        sizes = np.maximum(length, 0)
+        self.start[: self.size] = np.cumsum(sizes, dtype=np.int64) - sizes
+        self.arena[: len(packed)] = packed
+        self.filled, self._wasted = len(packed), 0
 
     def _rehash(self) -> None:
         size = 64

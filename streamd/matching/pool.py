@@ -242,7 +242,7 @@ class Pool:
     def freeze(self) -> Callable[[], State]:
         """A cheap copy now; the function makes the state, in any thread."""
         parts = {
-            "resources": _copied(self.resources.document_and_arrays()),
+            "resources": self.resources.state_now(),
             "chances": _copied(self.chances.state()),
             "segments": self.segments.state(),
         }

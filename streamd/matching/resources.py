@@ -27,6 +27,7 @@ LARGEST = 1e12  # of capacities, weights, costs
 SKILLS = 63
 DEVIATIONS = 4.0  # of a count of successes from its expectation, in square roots of that
 NOBODY = 1 << 63  # a skill that no resource has
+NOBODY_YET = np.zeros(1, kernel.RESOURCE)[0]
 MAX_TERMS = 1 << 16
 MAX_SETS = 1 << 16
 
@@ -108,23 +109,11 @@ class Resources:
         groups = self._set_of(offer.groups)
         number = self._terms_of(terms)
         curve_number = self._curve_of(offer.capacity, weight)
-        slot = self.slot(name)
+        slot, _ = self._slot_of(name)
         self.gone.pop(slot, None)
-        kernel.catch_up(slot, now, self.state)
-        row = self.table[slot]
-        if not row["present"]:
-            row["present"] = 1
-            self.joined += 1
-        if row["terms"] != number:
-            row["terms"] = number
-            row["since"] = (
-                now // int(terms[kernel.PERIOD]) * int(terms[kernel.PERIOD]) if terms[kernel.PERIOD] else 0
-            )
-            row["rated_until"] = 0.0
-        row["capacity"], row["weight"], row["concurrent"] = offer.capacity, weight, offer.concurrent
-        row["skills"], row["groups"], row["curve"] = skills, groups, curve_number
-        row["hold"] = self.rule.hold_at(offer.capacity)
-        kernel.refresh(slot, self.state)
+        hold = self.rule.hold_at(offer.capacity)
+        given = (float(offer.capacity), weight, offer.concurrent, skills, groups, curve_number, number, hold)
+        self.joined += kernel.join(slot, now, *given, *self.state)
         return slot
 
     def leave(self, name: str) -> bool:
@@ -140,16 +129,10 @@ class Resources:
     def slot(self, name: str) -> int:
         """The slot of a resource; a new name gets one, as if it had come and left. Raises BadRecord without
         room."""
-        slot = int(self.names.find([name])[0])
-        if slot >= 0:
-            return slot
-        if len(self.names) >= self.limit:
-            self._forget_one()
-        slot = self.names.add(name)
-        self._grow()
-        self.table[slot] = np.zeros(1, kernel.RESOURCE)[0]
-        self.gone[slot] = None
-        kernel.refresh(slot, self.state)
+        slot, new = self._slot_of(name)
+        if new:
+            self.gone[slot] = None
+            kernel.refresh(slot, self.state)
         return slot
 
     def needs(self, needs: Sequence[str]) -> np.uint64:
@@ -174,15 +157,16 @@ class Resources:
 
     # --- state
 
-    def document_and_arrays(self) -> State:
-        """Live arrays; the caller copies."""
+    def state_now(self) -> State:
+        """A copy."""
         n = self.names.size
-        arrays: dict[str, NDArray[Any]] = {str(name): self.table[name][:n] for name in kernel.RESOURCE.names or ()}
-        arrays["groups_now"] = self._groups_now
+        table = self.table[:n].copy()  # in one piece: its columns are taken apart when they are written
+        arrays: dict[str, NDArray[Any]] = {str(name): table[name] for name in kernel.RESOURCE.names or ()}
+        arrays["groups_now"] = self._groups_now.copy()
         arrays["gone"] = np.array(list(self.gone), np.int64)
         arrays |= {f"name_{key}": array for key, array in self.names.state().arrays.items()}
         document = {
-            "skills": self.skills,
+            "skills": dict(self.skills),
             "joined": self.joined,
             "terms": [list(terms) for terms in self._terms],
             "sets": [list(groups) for groups in self._sets],
@@ -249,6 +233,18 @@ class Resources:
             self.table, self._hot = table, hot
         if self.state[8] is not self.names.arena or self.state[1] is not self.table:
             self._bind()
+
+    def _slot_of(self, name: str) -> tuple[int, bool]:
+        """The slot of a name, and whether it is new. Raises BadRecord without room."""
+        slot = int(self.names.find([name])[0])
+        if slot >= 0:
+            return slot, False
+        if len(self.names) >= self.limit:
+            self._forget_one()
+        slot = self.names.add(name)
+        self._grow()
+        self.table[slot] = NOBODY_YET
+        return slot, True
 
     def _forget_one(self) -> None:
         for slot in self.gone:

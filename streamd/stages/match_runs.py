@@ -78,7 +78,7 @@ class Runs:
         pools: those known here; decided: indices of records that are refused.
         """
         run: list[Plain] = []
-        if not self.possible:
+        if not self.possible or records[first].topic != self._settings.arrivals:
             return run
         head, last = records[first], min(len(records), first + LONGEST)
         matches = set[str]()
