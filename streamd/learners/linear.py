@@ -85,6 +85,7 @@ class LinearSteps:
     def __init__(self, model: "_Linear") -> None:
         self._model = model
         self._rows = Rows(model._index)
+        self._renewed = self._rows.renewed
         self._ops: list[float] = []
         self._predicted: list[int] = []  # prediction -> row
         self._known: list[int] = []
@@ -93,7 +94,7 @@ class LinearSteps:
         return self._rows.take(x)
 
     def predict(self, row: int) -> None:
-        row, known = self._rows.renewed(row), self._model._known()
+        row, known = self._renewed(row), self._model._known()
         self._ops += (kernel.PREDICT, row, 0.0, 0.0, known)
         self._predicted.append(row)
         self._known.append(known)
@@ -113,7 +114,7 @@ class LinearSteps:
         if not 0.0 <= weight <= HEAVIEST:
             raise BadRecord(f"the label's weight is not within 0 and {HEAVIEST:g}")
         number = self._model._number(y)
-        self._ops += (kernel.LEARN, self._rows.renewed(row), number, weight, self._model._known())
+        self._ops += (kernel.LEARN, self._renewed(row), number, weight, self._model._known())
 
     def execute(self) -> LinearPredictions:
         ops = np.frombuffer(array("d", self._ops), np.float64).reshape(-1, 5)
@@ -346,11 +347,11 @@ class LinearClassifier(_Linear, base.MiniBatchClassifier):  # type: ignore[misc]
         return y
 
     def _number(self, y: Any) -> float:
-        y = y.item() if isinstance(y, np.generic) else y
-        place = self._places.get(y)
+        place = self._places.get(y)  # a numpy scalar is found as the value it equals
         if place is None:
+            y = y.item() if isinstance(y, np.generic) else y
             place = self._places[y] = self._new_class(y)
-        return float(place)
+        return place
 
     def _new_class(self, y: Any) -> int:
         most = 2 if self.loss == "logistic" else self.max_classes

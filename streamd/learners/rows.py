@@ -15,8 +15,8 @@ class Rows:
 
     def __init__(self, index: FeatureIndex) -> None:
         self._index = index
-        self._codes = array("q")
-        self._values = array("d")
+        self._codes: list[int] = []  # lists, because they are quicker to append to than arrays
+        self._values: list[float] = []
         self._starts = [0]
         self.taken: list[Mapping[str, Any]] = []
         self._limit = index.max_features_per_event
@@ -25,7 +25,7 @@ class Rows:
     def take(self, x: Any) -> int:
         """Check features and add them as a row. Raises BadRecord and changes nothing if they do not fit."""
         codes, values = self._codes, self._values
-        start = len(codes)
+        start, add_code, add_value = len(codes), codes.append, values.append
         numbers, categories, booleans = self._index.numbers, self._index.categories, self._index.booleans
         try:
             if len(x) > self._limit:
@@ -33,16 +33,16 @@ class Rows:
             for name, value in x.items():
                 kind = type(value)
                 if kind is float or kind is int:
-                    codes.append(numbers[name])
+                    add_code(numbers[name])
                     if not -LIMIT < value < LIMIT:
                         raise KeyError
-                    values.append(value)
+                    add_value(value)
                 elif kind is str:
-                    codes.append(categories[name][value])
-                    values.append(1.0)
+                    add_code(categories[name][value])
+                    add_value(1.0)
                 elif kind is bool:
-                    codes.append(booleans[name])
-                    values.append(value)
+                    add_code(booleans[name])
+                    add_value(value)
                 elif value is not None:
                     raise KeyError
         except (KeyError, TypeError, AttributeError):  # something new or wrong: look closely
@@ -65,26 +65,24 @@ class Rows:
             return row
         latest = self._latest[row]
         codes, values, _ = self._index.codes(self.taken[row], late=True)
-        if codes != self._codes[self._starts[latest] : self._starts[latest + 1]].tolist():
+        if codes != self._codes[self._starts[latest] : self._starts[latest + 1]]:
             latest = self._latest[row] = self._append(self.taken[row], codes, values)
         return latest
 
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """(starts, codes, values), as the kernels take them."""
-        starts = np.array(self._starts, np.int64)
-        codes = np.frombuffer(self._codes, np.int64) if self._codes else np.zeros(0, np.int64)
-        return starts, codes, np.frombuffer(self._values) if self._values else np.zeros(0)
+        starts, codes, values = array("q", self._starts), array("q", self._codes), array("d", self._values)
+        return np.frombuffer(starts, np.int64), np.frombuffer(codes, np.int64), np.frombuffer(values)
 
     def texts(self, rows: Sequence[int], entries: NDArray[np.int64]) -> list[str | None]:
         """How reasons name entries: (n, k) numbers within each row's own, flat; None for a number below 0."""
         if not self._index.all_own:
             own = zip(rows, entries.tolist(), strict=True)
             return [text for row, of in own for text in self._named(row, of)]
-        starts, codes, _ = self.arrays()
-        at = starts[np.array(rows, np.int64), None] + entries
-        slots = codes[at.clip(0, max(codes.size - 1, 0))] if codes.size else np.zeros_like(entries)
-        slots = np.where(entries < 0, NO_REASON, np.where(slots < 0, ~slots, slots))
-        return list(map(self._index.texts.__getitem__, slots.ravel().tolist()))
+        codes, texts = self._codes, self._index.texts
+        at = np.where(entries < 0, -1, np.array(self._starts, np.int64)[rows, None] + entries)
+        found = [codes[i] if i >= 0 else NO_REASON for i in at.ravel().tolist()]
+        return [texts[code if code >= 0 else ~code] for code in found]
 
     def _named(self, row: int, entries: Sequence[int]) -> list[str | None]:
         present = [(name, value) for name, value in self.taken[row].items() if value is not None]

@@ -4,7 +4,6 @@ Over all labels and over a fading window (Gama, Sebastiao, Rodrigues 2013: every
 each label). Log loss is over the labels whose class was known when the prediction was made.
 """
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -260,10 +259,14 @@ class LabelDelay:
     def __init__(self) -> None:
         self.counts = [0] * (len(self.BOUNDS) + 1)
         self.sum = 0  # milliseconds
+        self._bounds = 1000 * np.array(self.BOUNDS)
 
-    def add(self, milliseconds: int) -> None:
-        self.counts[bisect_left(self.BOUNDS, milliseconds / 1000)] += 1
-        self.sum += milliseconds
+    def add(self, milliseconds: Sequence[int]) -> None:
+        if milliseconds:
+            places = np.searchsorted(self._bounds, milliseconds)
+            counts = np.bincount(places, minlength=len(self.counts))
+            self.counts = [count + new for count, new in zip(self.counts, counts.tolist(), strict=True)]
+            self.sum += sum(milliseconds)
 
     def view(self) -> DelayView:
         return DelayView(self.BOUNDS, tuple(self.counts), self.sum / 1000)

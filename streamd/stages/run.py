@@ -68,6 +68,7 @@ class Run:
         self.predicted: list[Predicted] = []
         self.filling: list[Remembered] = []  # entries whose memo is still a number of this run
         self.judged: list[tuple[int | bytes, Label]] = []
+        self.delays: list[int] = []  # of the labels in `judged`, in milliseconds of event time
         self.undecided: list[Undecided] = []
         self.posts: list[Post] = []
         self._decided = b""

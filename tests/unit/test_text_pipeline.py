@@ -234,8 +234,8 @@ def test_alerts_do_not_depend_on_the_cut_nor_a_replay_on_the_policy(
 
 
 def standing(task: Predicting) -> dict[str, bool]:
-    assert task._alerting is not None
-    return {name: subject.alerted for name, subject in task._alerting._early.subjects.items()}
+    assert task.alerting is not None
+    return {name: subject.alerted for name, subject in task.alerting._early.subjects.items()}
 
 
 def test_other_categories_watched_start_the_subjects_anew_and_alerts_may_begin_later() -> None:
