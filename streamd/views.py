@@ -257,8 +257,8 @@ class AnnotatorView(Struct, frozen=True):
 
 
 class QueryingView(Struct, frozen=True):
-    """The label loop. counts: see `streamd.querying.asker.COUNTS`. level: labels in the budget's bucket, null for
-    a budget without one; share: labels per event that it allows."""
+    """The label loop. counts: see `streamd.querying.asker.COUNTS`. level: labels in the budget's bucket, lost:
+    those a full one had no room for, null for a budget without one; share: labels per event that it allows."""
 
     strategy: str
     counts: Mapping[str, int]
@@ -267,6 +267,7 @@ class QueryingView(Struct, frozen=True):
     share: float
     estimates: EstimateView
     annotators: tuple[AnnotatorView, ...]
+    lost: float | None = None
 
 
 class TaskView(Struct, frozen=True):

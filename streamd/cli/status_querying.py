@@ -12,6 +12,7 @@ def querying_lines(partition: int, view: QueryingView) -> list[str]:
     """What was asked and what became of it, the budget, and how good the predictions are by what was answered."""
     counts = ", ".join(f"{name} {view.counts[name]:,}" for name in COUNTS if view.counts.get(name))
     level = "" if view.level is None else f", {view.level:.4g} labels in the bucket"
+    level += f" ({view.lost:,.0f} lost: no event came while it was full)" if view.lost and view.lost >= 1 else ""
     budget = f"{view.share:.2%} of the events{level}, {view.pending:,} pending"
     estimates = view.estimates
     found = [f"queries of partition {partition}: {view.strategy}, {budget}"]

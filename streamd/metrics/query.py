@@ -10,6 +10,11 @@ TABLE: Mapping[str, Row] = {
     "streamd_query_strategy": Row("gauge", (*SHARD, "name"), "1 for the strategy that decides on queries."),
     "streamd_pending_queries": Row("gauge", SHARD, "Queries waiting for their answer."),
     "streamd_query_budget_level": Row("gauge", SHARD, "Labels in the bucket of the query budget."),
+    "streamd_query_budget_lost": Row(
+        "counter",
+        SHARD,
+        "Labels' worth of income that a full bucket had no room for: no event came to be asked about.",
+    ),
     "streamd_query_budget_share": Row("gauge", SHARD, "Labels per event that the query budget allows."),
     "streamd_query_quality": Row(
         "gauge",
@@ -31,6 +36,8 @@ def samples(labels: tuple[str, ...], querying: QueryingView) -> Iterator[Sample]
     yield "streamd_query_budget_share", labels, querying.share
     if querying.level is not None:
         yield "streamd_query_budget_level", labels, querying.level
+    if querying.lost is not None:
+        yield "streamd_query_budget_lost", labels, querying.lost
     estimates = querying.estimates
     yield "streamd_query_answers", (*labels, "all"), estimates.answers
     yield "streamd_query_answers", (*labels, "slice"), estimates.drawn

@@ -44,3 +44,4 @@ class Standings(NamedTuple):
     share: float
     quality: Quality
     annotators: list[Standing]
+    lost: float

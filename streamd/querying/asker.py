@@ -29,6 +29,7 @@ from streamd.querying.answer import COUNTS as COUNTS
 from streamd.querying.answer import Answer as Answer
 from streamd.querying.answer import Standings as Standings
 from streamd.querying.auto import Auto
+from streamd.querying.budgets import UNIT, TokenBucket
 from streamd.querying.decision import REFUSED, Candidate, Decision, Floats, Run, Strategy
 from streamd.querying.draws import Keyed
 from streamd.querying.equitable import Equitable
@@ -44,8 +45,7 @@ HEAVIEST = 1e6  # of a label's weight: what learners take
 class Asker:
     """strategy: with its budget. keyed: the draws. rho: the random slice's share of the budget, in [0, 1].
     wait: milliseconds of event time until a query expires. answers: how many annotators are asked. discount: by
-    how much one pending query nearby lowers a utility, u / (1 + discount n). annotators: None where nobody is told
-    apart.
+    how much one pending query nearby lowers a utility, u / (1 + discount n). annotators: None: nobody is known.
     """
 
     def __init__(
@@ -239,7 +239,8 @@ class Asker:
             counts["unknown_annotator"] = self.annotators.unknown
         level = getattr(self.budget, "level", level)
         share = self.budget.share
-        return Standings(counts, len(self.queries.pending), level, share, self.estimates.view(), team)
+        lost = self.budget.lost / UNIT if isinstance(self.budget, TokenBucket) else math.nan
+        return Standings(counts, len(self.queries.pending), level, share, self.estimates.view(), team, lost)
 
     # --- pieces
 

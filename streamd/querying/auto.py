@@ -14,6 +14,8 @@ The rule of BIQF, u >= quantile - (max - min) balance / w_tol over the last w ut
 The constants were chosen on generated streams (tests/bench/active_tuning.py) and are frozen.
 """
 
+import math
+
 import numpy as np
 
 from streamd.errors import ConfigError
@@ -41,8 +43,8 @@ TIE = 1e-6
 
 
 class Auto(Strategy):
-    """w, w_tol: as in BIQF. rest: labels saved in the bucket. patience: pending queries at which the exponent of
-    the softening is halved; alert: events for which an alarm frees the reserve.
+    """w, w_tol: as in BIQF. rest: labels saved in the bucket, at most half of what it holds. patience: pending
+    queries at which the exponent of the softening is halved; alert: events for which an alarm frees the reserve.
 
     `decide_run` decides on many events and applies it, the same as one by one.
     """
@@ -62,7 +64,7 @@ class Auto(Strategy):
             raise ConfigError("patience", "must be above 0")
         super().__init__(budget)
         self.w_tol = w_tol
-        self.rest = rest
+        self.rest = min(rest, getattr(budget, "capacity", math.inf) / 2)
         self.patience = patience
         self.alert = alert
         self._history = SortedWindow(w)

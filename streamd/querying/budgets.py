@@ -35,6 +35,9 @@ class TokenBucket:
     capacity: labels that can be saved up, 1 or more. start: labels there at the beginning,
     half the capacity by default.
     price: what a label costs; the pool's mean where annotators are paid, and budgets are money.
+    An event may spend what it brings before the rest is cut at the capacity. So nothing is lost as long as no gap
+    between two events brings more than the price of a label, and every event that finds the bucket `full` is
+    asked about. What a longer gap brings to a full bucket is lost, and counted: there was nothing to ask about.
     An answer after expiry, the random slice and a dear annotator may push the level below 0: it is paid back
     before the next label is asked for by rule. The amount refunded never lifts the level above the capacity.
     """
@@ -68,6 +71,7 @@ class TokenBucket:
         self._share()
         self.seen = 0
         self.spent = 0  # parts of a label, refunds taken off
+        self.lost = 0  # parts of a label for which there was no room and no event to ask about
 
     @property
     def level(self) -> float:
@@ -100,7 +104,10 @@ class TokenBucket:
         if asked:
             level -= self._price
             self.spent += self._price
-        self._level = level if level < self._cap else self._cap
+        if level > self._cap:
+            self.lost += level - self._cap
+            level = self._cap
+        self._level = level
         return 0
 
     def debit(self, amount: float = 1.0, payer: int = 0) -> None:
@@ -108,7 +115,9 @@ class TokenBucket:
 
     def refund(self, amount: float = 1.0, payer: int = 0) -> None:
         self._spend(-round(amount * UNIT))
-        self._level = min(self._level, self._cap)
+        if self._level > self._cap:
+            self.lost += self._level - self._cap
+            self._level = self._cap
 
     @property
     def ledger(self) -> list[int] | None:
@@ -117,32 +126,33 @@ class TokenBucket:
 
     def settle(self, level: int, seen: int, spent: int) -> None:
         """So many events have gone by, and so much was spent, with what `ledger` told."""
+        self.lost += self._level + seen * self._income - spent - level
         self._level = level
         self.seen += seen
         self.spent += spent
 
     def state(self) -> State:
         known = self._now is not None
-        spent = divmod(self.spent, UNIT)  # in parts it would outgrow 64 bits after some million labels
-        level = np.array([self._level, *spent, self.seen, self._price, self._now or 0, known], np.int64)
+        spent, lost = divmod(self.spent, UNIT), divmod(self.lost, UNIT)  # in parts they would outgrow 64 bits
+        level = np.array([self._level, *spent, self.seen, self._price, self._now or 0, known, *lost], np.int64)
         return State({"bucket": level, "gap": np.array([self._gap])}, {})
 
     def restore(self, state: State) -> None:
         kept = state.arrays.get("bucket")
-        if kept is None or kept.shape not in ((6,), (7,)):
+        if kept is None or kept.shape not in ((6,), (9,)):
             raise StateError("this is not the state of a token bucket")
         self._gap = float(numbers(state, "gap", (1,))[0])
-        self._level, *spent, self.seen, self._price, now, known = kept.tolist()
-        self.spent = spent[0] if len(spent) == 1 else spent[0] * UNIT + spent[1]  # it was one number once
+        told = kept.tolist()
+        if len(told) == 6:  # of before: what was spent in one number, nothing of what was lost
+            told = [told[0], 0, *told[1:], 0, 0]
+        self._level, labels, parts, self.seen, self._price, now, known, *lost = told
+        self.spent, self.lost = labels * UNIT + parts, lost[0] * UNIT + lost[1]
         self._now = now if known else None
         self._share()
 
     def _next(self, candidate: Candidate) -> int:
         """The level when this event has brought its share, which it may still spend where the bucket is full."""
-        level = self._level
-        if self._per_ms:
-            level = min(level + self._earned(candidate), self._cap)
-        return level + self._income
+        return self._level + self._income + (self._earned(candidate) if self._per_ms else 0)
 
     def _earned(self, candidate: Candidate) -> int:
         """What event time has brought since the last event."""

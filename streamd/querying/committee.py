@@ -41,7 +41,9 @@ def variance(members: ArrayLike) -> Floats:
     """members: (K, n) values of regressors. Their population variance, (n,); NaN where a value is not finite."""
     values = np.asarray(members, np.float64)
     finite = np.isfinite(values).all(axis=0)
-    spread: Floats = np.where(finite, np.where(np.isfinite(values), values, 0.0).var(axis=0), np.nan)
+    with np.errstate(over="ignore"):
+        spread: Floats = np.where(finite, np.where(np.isfinite(values), values, 0.0).var(axis=0), np.nan)
+    spread[~np.isfinite(spread)] = np.nan
     return spread
 
 

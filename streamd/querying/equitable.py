@@ -177,16 +177,19 @@ class Equitable:
                 self._errors = np.vstack((self._errors, np.zeros(2)))
 
     def state(self) -> State:
-        integers = np.array([self._rest, self.seen, self.spent, *self._levels, *self._arrived], np.int64)
+        spent = divmod(self.spent, UNIT)  # in parts it would outgrow 64 bits
+        integers = np.array([self._rest, self.seen, *spent, *self._levels, *self._arrived], np.int64)
         return State({"integers": integers, "errors": self._errors}, {"groups": list(self.groups)})
 
     def restore(self, state: State) -> None:
         groups = state.document.get("groups")
         integers, errors = state.arrays.get("integers"), state.arrays.get("errors")
-        if groups is None or integers is None or errors is None or len(integers) != 3 + 2 * len(groups):
+        if groups is None or integers is None or errors is None or len(integers) - 2 * len(groups) not in (3, 4):
             raise StateError("this is not the state of a budget by groups")
         n = len(groups)
         kept = integers.tolist()
+        if len(kept) == 4 + 2 * n:  # else of before, when what was spent was one number
+            kept[2:4] = [kept[2] * UNIT + kept[3]]
         self.groups = list(groups)
         self._places = {group: place for place, group in enumerate(groups)}
         self._rest, self.seen, self.spent = kept[:3]

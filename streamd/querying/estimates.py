@@ -25,6 +25,8 @@ import numpy as np
 from streamd.querying.decision import numbers
 from streamd.snapshot import State
 
+LARGEST = 1e150  # of a loss: what is larger, or no number, is left out, for its square is none
+
 
 class Quality(NamedTuple):
     """Means are NaN where there is nothing to take them over. error: the standard error of `holdout`."""
@@ -47,7 +49,7 @@ class Estimates:
 
     def add(self, value: float, p_ask: float, drawn: bool) -> None:
         """A judged prediction. p_ask, above 0, as decided; drawn: it fell into the random slice."""
-        if not (value == value and p_ask > 0):
+        if not (abs(value) < LARGEST and p_ask > 0):
             return
         w = 1.0 / p_ask
         new = (1.0, value, w, w * value, w * w, drawn, drawn * value, drawn * value * value)

@@ -37,7 +37,7 @@ from streamd.stages.answers import Answers
 from streamd.stages.asked import answer
 from streamd.stages.batch import Batch
 from streamd.stages.pending import PendingLabels
-from streamd.stages.quality import LabelDelay, quality_of
+from streamd.stages.quality import LabelDelay, ValueQuality, quality_of
 from streamd.stages.querying import Querying
 from streamd.stages.run import Journalled, Taken
 from streamd.stages.settings import Settings
@@ -231,9 +231,11 @@ class Predicting:
         )
 
     def _repaired(self) -> dict[str, int]:
-        """Not part of the state: a replay takes the predictions as they were repaired."""
+        """What is shown where there is any. Repairs are no part of the state: a replay takes what was repaired."""
         repaired = self.learner.repaired if isinstance(self.learner, Repairs) else 0
-        return {"repaired_predictions": repaired} if repaired else {}
+        strange = self.quality.non_finite if isinstance(self.quality, ValueQuality) else 0
+        counts = {"repaired_predictions": repaired, "non_finite_predictions": strange}
+        return {name: count for name, count in counts.items() if count}
 
     def freeze(self) -> Callable[[], State]:
         """A cheap copy now, to be called between two batches; the function makes the state, in any thread."""

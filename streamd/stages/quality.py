@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+LARGEST = 1e150  # of a value whose squared error is a number
+
 Decisions = Sequence[Sequence[int]]
 
 
@@ -34,7 +36,8 @@ class Judged(Protocol):
         classes: Sequence[str],
         decisions: Decisions | None = None,
     ) -> Floats:
-        """Judge n predictions in order: values (n, C), known (n,). Returns their losses, (n,), for drift.
+        """Judge n predictions in order: values (n, C), known (n,). Returns the losses of those that could be
+        judged, for drift.
 
         decisions: the numbers of the classes decided on; None: the likeliest one.
         """
@@ -164,12 +167,17 @@ def _jaccard(a: set[str], b: set[str]) -> float:
 
 
 class ValueQuality:
-    """MAE, RMSE, and the MAE of the mean of the labels so far. The loss for drift is the absolute error."""
+    """MAE, RMSE, and the MAE of the mean of the labels so far. The loss for drift is the absolute error.
+
+    A prediction that is no finite number, or so large that its squared error is none, is left out and counted
+    (`non_finite`): a model that diverged once would be told as infinitely bad for ever.
+    """
 
     def __init__(self, fading: float) -> None:
         self.fading = fading
         self.sums: Floats = np.zeros((2, 4))
         self.mean: Floats = np.zeros(1)
+        self.non_finite = 0
 
     def add(
         self,
@@ -181,6 +189,10 @@ class ValueQuality:
     ) -> Floats:
         y = np.array(labels, np.float64)
         told = np.ascontiguousarray(values[:, 0])
+        finite = np.abs(told) < LARGEST
+        if not finite.all():
+            self.non_finite += int((~finite).sum())
+            y, told = y[finite], told[finite]
         judge_values(y, told, self.fading, self.sums, self.mean)
         return np.abs(told - y)
 
@@ -194,10 +206,11 @@ class ValueQuality:
         return {"mae": absolute / n, "rmse": (squared / n) ** 0.5, "mean": baseline / n}
 
     def state(self) -> State:
-        return State({"sums": self.sums.copy(), "mean": self.mean.copy()}, {})
+        return State({"sums": self.sums.copy(), "mean": self.mean.copy()}, {"non_finite": self.non_finite})
 
     def restore(self, state: State) -> None:
         self.sums, self.mean = state.arrays["sums"], state.arrays["mean"]
+        self.non_finite = state.document.get("non_finite", 0)
 
 
 class PathQuality:

@@ -330,6 +330,7 @@ class Querying:
             share=shown.share,
             estimates=estimates,
             annotators=team,
+            lost=_number(shown.lost),
         )
 
     def freeze(self) -> State:

@@ -130,6 +130,7 @@ SHARD = ShardView(
         counts={name: 200 + i for i, name in enumerate(ASKED)},
         pending=4,
         level=5.5,
+        lost=3.5,
         share=0.05,
         estimates=EstimateView(0.7, 0.8, 55.5, 0.82, 0.03, 70, 9),
         annotators=(AnnotatorView("ann", 0.9, 0.8, 61.5, 1.5, 2, 30, 1, False),),

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamd.errors import ConfigError, StateError
-from streamd.querying.budgets import Count, MovingWindow, TokenBucket
+from streamd.querying.auto import Auto
+from streamd.querying.budgets import UNIT, Count, MovingWindow, TokenBucket
 from streamd.querying.decision import Budget, Candidate
+from streamd.querying.draws import Keyed
 from streamd.querying.equitable import RULES, Equitable
 from streamd.snapshot import State, digest
 
@@ -107,8 +109,36 @@ def test_an_hourly_bucket_that_is_about_to_lose_income_is_full() -> None:
     assert not bucket.full(Candidate("f", 1.0, 0))
     assert bucket.full(Candidate("f", 1.0, HOUR // 20))
     bucket.apply(Candidate("f", 1.0, HOUR // 20), True)
-    assert bucket.level == 4
+    assert bucket.level == 4.5  # what it brought could be spent before the rest was cut
     assert not bucket.full(Candidate("g", 1.0, HOUR // 10))
+
+
+@given(
+    gaps=st.lists(st.integers(0, HOUR // 10), min_size=1, max_size=200),
+    long=st.sets(st.integers(0, 199), max_size=3),
+    capacity=st.sampled_from([1.0, 1.5, 2.0, 10.0]),
+    utilities=st.lists(st.floats(0, 1), min_size=200, max_size=200),
+)
+def test_an_hourly_budget_is_spent_but_for_what_long_gaps_bring_to_a_full_bucket(
+    gaps: list[int], long: set[int], capacity: float, utilities: list[float]
+) -> None:
+    """Ten labels an hour: no gap but the long ones brings more than one label."""
+    bucket = TokenBucket(per_hour=10, capacity=capacity)
+    rule, keyed = Auto(bucket), Keyed(1, "t")
+    start, now, asked, excess = bucket.level, 0, 0, 0.0
+    for i, gap in enumerate(gaps):
+        gap = 7 * HOUR if i in long else gap
+        now += gap if i else 0
+        excess += max(0.0, 10 * gap / HOUR - 1) if i else 0.0
+        event = Candidate(f"{i}", utilities[i], now)
+        decision = rule.decide(event, keyed.of(event.event))
+        rule.apply(event, decision)
+        asked += decision.own
+    income = 10 * now / HOUR
+    lost = bucket.lost / UNIT
+    assert asked + bucket.level + lost == pytest.approx(start + income)
+    assert lost <= excess + 1e-6
+    assert income - capacity - excess - 1e-6 <= asked <= start + income + 1e-6
 
 
 def test_event_time_that_goes_back_brings_nothing() -> None:

@@ -338,6 +338,25 @@ def test_a_model_that_says_nonsense_is_repaired_counted_and_asked_about(strategy
     assert shown.estimates.answers == shown.counts["answered"]
 
 
+def test_a_regressor_that_diverges_stops_nothing_and_spoils_no_measure() -> None:
+    large = {"path": "river.optim.SGD", "params": {"lr": 1e200}}
+    model = {"path": "river.linear_model.LinearRegression", "params": {"optimizer": large, "clip_gradient": 1e300}}
+    query = {"utility": "variance", "committee": 3}
+    task = stage("regress", learner={"kind": "river", "model": model}, query=query, quality={"drift": "adwin"})
+    with np.errstate(all="ignore"):
+        for i in range(20):
+            task.take([event(f"{i}", i, features={"x": float(i)}), label(f"{i}", float(i))])
+    shown = task.show()
+    assert shown.quality.labels + shown.counts["non_finite_predictions"] == shown.counts["learned"] == 20
+    assert shown.counts["non_finite_predictions"] > 5
+    assert all(np.isfinite(value) for value in shown.quality.total.values())
+    assert shown.querying is not None
+    assert shown.querying.estimates.raw is None or shown.querying.estimates.raw < 1e150
+    again = stage("regress", learner={"kind": "river", "model": model}, query=query, quality={"drift": "adwin"})
+    again.restore(task.freeze()())
+    assert again.show().counts == shown.counts
+
+
 def test_a_model_that_knows_no_class_or_only_one_is_ignorant() -> None:
     """river: a tree that knows no class has entropy 0 and is never asked about."""
     asked = wiring_query.build("t", pipeline(query={"budget": 0.1}), "g", 0, 4)
