@@ -126,7 +126,19 @@ class KafkaLogClient:
             end = consumer.end_offsets(wheres, timeout_ms=self._milliseconds)
         return [(oldest[where], end[where]) for where in wheres]
 
-    def journal(self, topic: str, partition: int, start: int, after: int) -> Iterator[JournalEntry]:
+    def since(self, topic: str, partition: int, moment: int) -> int:
+        check_output_partition(topic, partition, self._partitions(topic))
+        where = TopicPartition(topic, partition)
+        with translated(f"looking up the times of {topic}[{partition}]"):
+            found = self._reader().offsets_for_times({where: moment}, timeout_ms=self._milliseconds).get(where)
+            if found is not None:
+                return int(found.offset)
+            return int(self._reader().end_offsets([where], timeout_ms=self._milliseconds)[where])
+
+    def journal_since(self, topic: str, partition: int, moment: int) -> int:
+        return self.since(topic, partition, moment) if self._cluster.topics([topic]) else 0
+
+    def journal(self, topic: str, partition: int, start: int, after: int | None) -> Iterator[JournalEntry]:
         if self._cluster.topics([topic]):
             yield from read_journal(
                 self._connection, topic, partition, start, after, None, self._milliseconds / 1000

@@ -365,8 +365,22 @@ class SqliteLogClient:
             raise ConfigError("", f"topic {topic} has {len(streams)} partitions, none numbered {partition}")
         return streams[partition]
 
-    def journal(self, topic: str, partition: int, start: int, after: int) -> Iterator[JournalEntry]:
+    def since(self, topic: str, partition: int, moment: int) -> int:
+        number = self._number(topic, partition)
+        first, end = self.ends(topic)[partition]
+        with self._file.errors():
+            return topics.young(self._file.db, number, first, end, moment)
+
+    def journal(self, topic: str, partition: int, start: int, after: int | None) -> Iterator[JournalEntry]:
+        if after is None and start > _entries(self._file, topic, partition)[0]:
+            after = start - 1  # a journal offset is a sequence number here
         return _journal(self._file, topic, partition, after, None)
+
+    def journal_since(self, topic: str, partition: int, moment: int) -> int:
+        query = "SELECT min(sequence) FROM journal WHERE name = ? AND partition = ? AND written >= ?"
+        with self._file.errors():
+            (found,) = self._file.db.execute(query, (topic, partition, moment)).fetchone()
+        return _entries(self._file, topic, partition)[1] + 1 if found is None else int(found)
 
     def ends(self, topic: str) -> Sequence[tuple[int, int]]:
         self._need(topic)

@@ -149,7 +149,7 @@ def trim(db: sqlite3.Connection, number: int, appended: int, now: int) -> None:
     limit = min(following, first + max(BITE, 2 * appended))
     cut = first if records is None else following - records
     if milliseconds is not None:
-        cut = max(cut, _young(db, number, first, limit, now - milliseconds))
+        cut = max(cut, young(db, number, first, limit, now - milliseconds))
     cut = min(cut, limit)
     if wait:
         (held,) = db.execute("SELECT min(next) FROM position WHERE stream = ?", (number,)).fetchone()
@@ -158,7 +158,7 @@ def trim(db: sqlite3.Connection, number: int, appended: int, now: int) -> None:
         _remove(db, number, cut)
 
 
-def _young(db: sqlite3.Connection, number: int, first: int, limit: int, since: int) -> int:
+def young(db: sqlite3.Connection, number: int, first: int, limit: int, since: int) -> int:
     """The first offset from `first` whose record is not older than `since`; `limit` if there is none below."""
     base = number << SHIFT
     query = "SELECT min(address) FROM record WHERE address >= ? AND address < ? AND timestamp >= ?"

@@ -196,9 +196,16 @@ class LogClient(Protocol):
     def ends(self, topic: str) -> Sequence[tuple[int, int]]:
         """Per partition: (oldest offset kept, next offset to be written)."""
 
-    def journal(self, topic: str, partition: int, start: int, after: int) -> Iterator[JournalEntry]:
+    def since(self, topic: str, partition: int, moment: int) -> int:
+        """The first offset whose record is not older than this time, milliseconds since 1970; else the end."""
+
+    def journal(self, topic: str, partition: int, start: int, after: int | None) -> Iterator[JournalEntry]:
         """The committed entries after this sequence number, to the end, as `Log.journal` gives them; none if there
-        is no such journal yet. topic: the journal's."""
+        is no such journal yet. topic: the journal's. after None: from the first that begins at `start` or later.
+        """
+
+    def journal_since(self, topic: str, partition: int, moment: int) -> int:
+        """The journal offset from which all entries are found that were committed at this time or later."""
 
     def close(self) -> None: ...
 

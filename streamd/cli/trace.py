@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from streamd import wiring
-from streamd.cli.options import ConfigFile, Json, existing, load, print_json
+from streamd.cli.options import ConfigFile, Json, existing, load, moment, print_json
+from streamd.cli.progress import bar
 from streamd.errors import Refused
-from streamd.operating.tracing import Fact, Tracer
+from streamd.operating.tracing import FOREVER, Between, Fact, Tracer
 
 
 def trace(
@@ -19,18 +20,31 @@ def trace(
     values: Annotated[
         bool, typer.Option("--values", help="Tell the records whole, too: they may hold personal data.")
     ] = False,
+    since: Annotated[
+        str, typer.Option(help="Look at nothing from before: a time (RFC 3339), or how long ago, as 2h.")
+    ] = "",
+    until: Annotated[str, typer.Option(help="Nor at outputs of records from after.")] = "",
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Find the input behind an output, the epoch, snapshot and configuration that made it, and what followed."""
+    """Find the input behind an output, the epoch, snapshot and configuration that made it, and what followed.
+
+    Without --since the journals are read from their beginning.
+    """
     loaded = existing(load(config))
     if pipeline and pipeline not in loaded.pipeline:
         raise Refused(f"there is no pipeline {pipeline}; there are {', '.join(loaded.pipeline)}")
     wanted = {name: one for name, one in loaded.pipeline.items() if pipeline in ("", name)}
-    with closing(wiring.client(loaded)) as client, closing(wiring.store(loaded)) as store:
-        found = Tracer(client, store, loaded.group, values).trace(id, wanted)
+    between = Between(int(moment(since) * 1000) if since else 0, int(moment(until) * 1000) if until else FOREVER)
+    with (
+        closing(wiring.client(loaded)) as client,
+        closing(wiring.store(loaded)) as store,
+        bar("reading", None) as progress,
+    ):
+        found = Tracer(client, store, loaded.group, values, between, progress).trace(id, wanted)
     if not found:
-        raise Refused(f"{id} is in no journal and no output that is kept")
+        when = " of that time" if since or until else ""
+        raise Refused(f"{id} is in no journal and no output{when} that is kept")
     if json:
         print_json(found)
     else:

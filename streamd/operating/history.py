@@ -87,25 +87,10 @@ def span(
     start, until = {}, {}
     for topic in inputs:
         oldest, end = client.ends(topic)[partition]
-        at = (
-            offsets.get(topic, 0)
-            if topic in offsets
-            else _first_since(client, topic, partition, oldest, end, since)
-        )
+        begun = client.since(topic, partition, since) if since and topic not in offsets else oldest
+        at = offsets.get(topic, begun)
         start[topic], until[topic] = min(max(at, oldest), end), end
     return Span(start, until)
-
-
-def _first_since(client: LogClient, topic: str, partition: int, low: int, high: int, since: int) -> int:
-    """The first offset whose record is not older than `since`, where times do not go back."""
-    while since and low < high:
-        middle = (low + high) // 2
-        found = client.read(topic, partition, middle, 1)
-        if found and found[0].timestamp < since:
-            low = found[0].offset + 1
-        else:
-            high = middle
-    return low
 
 
 def until_there(

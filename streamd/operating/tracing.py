@@ -5,10 +5,15 @@
 All three lead to the same story: the input with its topic, partition and offset; the epoch that took it, the
 newest snapshot before that which is kept, the digest of how the shard worked then; the outputs that name it; the
 labels, queries, matches and outcomes that followed. Ids and places are told, not what the records say.
+
+An output has the time of the input it came of, or a later one, so each topic is read from the first of the inputs
+on, found by its time; predictions on the input's partition only, until the last is found. Journals have no index
+but time: `since` bounds them.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -23,6 +28,7 @@ from streamd.ports import JournalEntry, LogClient, Record, Store
 from streamd.records import DEAD_LETTER_HEADER
 
 AT_ONCE = 2000  # records of one read
+FOREVER = 1 << 62  # milliseconds
 NAMES = ("id", "event", "arrival", "query")  # fields that hold an id
 TOLD = (*NAMES, "model", "annotator", "resource", "pool", "reason", "success", "unmatched", "skip")
 IDS = {*NAMES, "model", "pool", "reason", "success", "unmatched", "skip"}  # without persons: told unasked
@@ -47,14 +53,37 @@ class Fact(Struct, frozen=True):
     value: str | None = None
 
 
-class Tracer:
-    """group: of the configuration. values: tell the records whole, and who answered."""
+class Between(Struct, frozen=True):
+    """Milliseconds since 1970: of journals when an epoch was committed; of outputs the record's own time, unless
+    an input is found that they came of."""
 
-    def __init__(self, client: LogClient, store: Store, group: str, values: bool) -> None:
+    since: int = 0
+    until: int = FOREVER
+
+
+ALL = Between()
+
+
+class Tracer:
+    """group: of the configuration. values: tell the records whole, and who answered. progress: told the records
+    read, of journals and topics."""
+
+    def __init__(
+        self,
+        client: LogClient,
+        store: Store,
+        group: str,
+        values: bool,
+        between: Between = ALL,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
         self._client = client
         self._store = store
         self._group = group
         self._values = values
+        self._between = between
+        self._progress = progress
+        self._read = 0
 
     def trace(self, given: str, pipelines: Mapping[str, AnyPipeline]) -> list[Fact]:
         """The story of an id, in the order of the log's timestamps, inputs before the outputs they led to."""
@@ -89,14 +118,19 @@ class Tracer:
             entry = decode(raw, sequence)
             config = entry.live or config
             before = max((at for at in kept if at < sequence), default=0)
-            for record in entry.records(partition):
+            records = entry.records(partition)
+            self._told_so_far(len(records))
+            for record in records:
                 if not record.topic and record.key == b"reload":
                     config = record.value or b""
                 elif record.topic and (told := self._told(event, record)) is not None:
-                    yield self._fact(roles[record.topic], name, record, told, sequence, before, digest(config))
+                    role = roles.get(record.topic, record.topic)  # it may be no input any more
+                    yield self._fact(role, name, record, told, sequence, before, digest(config))
 
     def _entries(self, shard: str, journal: str, partition: int) -> tuple[bytes, Iterator[JournalEntry]]:
-        """(the configuration before them, all entries that are kept)."""
+        """(the configuration before them, all entries that are kept, or those of the time that is looked at)."""
+        if self._between.since:
+            return self._of_that_time(shard, journal, partition)
         try:
             return b"", _started(self._client.journal(journal, partition, 0, 0))
         except StateError as error:
@@ -112,18 +146,40 @@ class Tracer:
                 missing = error
         raise StateError(f"{shard}: no snapshot leads into the journal ({missing})")
 
+    def _of_that_time(self, shard: str, journal: str, partition: int) -> tuple[bytes, Iterator[JournalEntry]]:
+        """The configuration is that of the newest snapshot before, if one is kept, else unknown at first."""
+        start = self._client.journal_since(journal, partition, self._between.since)
+        entries = _started(self._client.journal(journal, partition, start, None))
+        first = next(entries, None)
+        if first is None:
+            return b"", iter(())
+        for info in self._store.list(shard):
+            if info.sequence < first.sequence:
+                raw, chunks = self._store.load(shard, info.sequence)
+                document = snapshot.decode(snapshot.read_manifest(raw), chunks).document
+                return document.get(PART, {}).get("live", b""), chain((first,), entries)
+        return b"", chain((first,), entries)
+
+    def _told_so_far(self, more: int) -> None:
+        self._read += more
+        self._progress(self._read)
+
     def _given(
         self, event: str, name: str, role: str, topic: str, partition: int, taken: Sequence[Fact]
     ) -> Iterator[Fact]:
         """The outputs on one partition that name it, or that are the dead letter of an input that does."""
         places = {(fact.topic, fact.partition, fact.offset): fact for fact in taken}
-        first, end = self._client.ends(topic)[partition]
+        first, end = self._bounds(topic, partition, taken)
         predicted = [fact for fact in taken if fact.what == "events"]
+        left = sum(fact.partition == partition for fact in predicted)
+        if role == "predictions" and predicted and not left:
+            return
         while first < end:
             records = self._client.read(topic, partition, first, min(AT_ONCE, end - first))
             if not records:
                 return
             first = records[-1].offset + 1
+            self._told_so_far(len(records))
             for record in records:
                 told, about = self._told(event, record), dict(record.headers).get(DEAD_LETTER_HEADER)
                 cause = None
@@ -136,6 +192,19 @@ class Tracer:
                 if told is not None:
                     how = (cause.epoch, cause.snapshot, cause.config) if cause else (None, None, "")
                     yield self._fact(role, name, record, told, *how)
+                    left -= 1
+                    if role == "predictions" and left == 0:
+                        return
+
+    def _bounds(self, topic: str, partition: int, taken: Sequence[Fact]) -> tuple[int, int]:
+        """(the first offset to be read, the one after the last)."""
+        first, end = self._client.ends(topic)[partition]
+        since = min((fact.ts for fact in taken), default=self._between.since)
+        if since > 0:
+            first = max(first, self._client.since(topic, partition, since))
+        if self._between.until < FOREVER:
+            end = min(end, self._client.since(topic, partition, self._between.until + 1))
+        return first, end
 
     def _told(self, event: str, record: Record) -> dict[str, Any] | None:
         """What a record says of it; None if it does not name it."""

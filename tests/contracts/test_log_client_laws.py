@@ -113,3 +113,25 @@ def test_outputs_and_appended_records_share_a_topic(world: World) -> None:
     log.commit(epoch(1, {topic: 0}, [numbered(1, 0, topic)]))
     world.client.append(topic, [numbered(2)])
     assert [r.key for r in world.records(topic, 3)] == [b"key-0", b"key-1", b"key-2"]
+
+
+def test_since_is_the_first_offset_that_is_not_older(world: World) -> None:
+    topic = world.topic()
+    world.client.append(topic, [Output("", b"k", b"v", at, 0) for at in (1000, 2000, 1500, 3000)])
+    first, second, _, last = world.records(topic, 4)
+    found = [world.client.since(topic, 0, moment) for moment in (0, 1000, 1001, 2500)]
+    assert found == [first.offset, first.offset, second.offset, last.offset]
+    assert world.client.since(topic, 0, 3001) == world.client.ends(topic)[0][1]
+
+
+def test_the_journal_is_found_by_time(world: World) -> None:
+    topic = world.topic()
+    log, journal = world.started(topic), f"{world.group}.journal"
+    assert list(world.client.journal(journal, 0, world.client.journal_since(journal, 0, 0), None)) == []
+    for sequence in (1, 2, 3):
+        log.commit(epoch(sequence, {topic: 0}))
+    for moment, wanted in ((0, [1, 2, 3]), (4_000_000_000_000, [])):
+        start = world.client.journal_since(journal, 0, moment)
+        assert [entry.sequence for entry in world.client.journal(journal, 0, start, None)] == wanted
+    second = list(world.client.journal(journal, 0, 0, None))[1]
+    assert [entry.sequence for entry in world.client.journal(journal, 0, second.offset, None)] == [2, 3]

@@ -269,7 +269,7 @@ def test_a_changed_pipeline_goes_on_where_it_stood(tmp_path: Path) -> None:
 
 @pytest.mark.kafka
 @pytest.mark.redis
-@pytest.mark.parametrize("client", ["kafka-python", pytest.param("confluent", marks=pytest.mark.long)])
+@pytest.mark.parametrize("client", ["kafka-python", "confluent"])
 def test_a_changed_pipeline_on_kafka_and_redis(
     tmp_path: Path,
     kafka_broker: str,  # noqa: F811

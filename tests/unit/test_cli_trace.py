@@ -1,12 +1,15 @@
 """`streamd trace` on the embedded log: from an output back to its input, and what followed."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from command_line import Terminal
 
-from streamd.operating.tracing import root
+from streamd import wiring
+from streamd.config import load
+from streamd.operating.tracing import Between, Tracer, root
 from streamd.ports import Output
 
 
@@ -48,6 +51,25 @@ def test_a_prediction_leads_to_its_input_and_to_the_label_that_followed(terminal
     assert label["snapshot"] == 1
     assert label["config"] != event["config"]  # the file was changed in between
     assert (letter["told"]["offset"], letter["epoch"]) == (1, bad["epoch"])
+
+
+def test_only_what_is_of_the_time_is_read(terminal: Terminal) -> None:
+    def read(between: Between) -> tuple[list[str], int]:
+        loaded, done = load(terminal.folder / "streamd.toml"), [0]
+        with closing(wiring.client(loaded)) as client, closing(wiring.store(loaded)) as store:
+            tracer = Tracer(client, store, loaded.group, False, between, done.append)
+            return [fact.what for fact in tracer.trace("e1", loaded.pipeline)], done[-1]
+
+    # of the outputs only those from the event on: its prediction and the dead letter, beside the journal's inputs
+    whole, count = read(Between())
+    assert whole == ["events", "predictions", "labels", "labels", "dead letters"]
+    assert count == 7
+    assert read(Between(until=3_000_000)) == (whole[:-1], 6)
+    # an epoch of later
+    assert read(Between(since=4_000_000_000_000)) == ([], 0)
+    told = terminal("trace", "e1", "--since", "1d", "--json").json
+    assert [fact["what"] for fact in told] == whole
+    assert "no output of that time" in terminal("trace", "e1", "--since", "2099-01-01").err
 
 
 def test_no_personal_data_unless_it_is_asked_for(terminal: Terminal) -> None:
