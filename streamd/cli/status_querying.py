@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from streamd.querying.asker import COUNTS
+from streamd.querying.answer import COUNTS
 from streamd.views import QueryingView
 
 COLUMNS = ("accuracy", "agreement", "seconds", "cost", "open", "answers", "skips")

@@ -44,7 +44,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from streamd.querying.asker import Answer, Asker, Standings
+from streamd.querying.answer import Answer, Standings
+from streamd.querying.asker import Asker
 from streamd.querying.auto import Auto
 from streamd.querying.bbq import BBQ
 from streamd.querying.biqf import BIQF

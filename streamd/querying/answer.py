@@ -1,10 +1,11 @@
 """What an answer came to, what is counted of the label loop, and what there is to see of it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from streamd.querying.annotators import Standing
 from streamd.querying.estimates import Quality
-from streamd.querying.queries import Query
+from streamd.querying.queries import Query, Said
 
 COUNTS = {
     "asked": "labels asked for",
@@ -28,9 +29,9 @@ class Answer(NamedTuple):
     """What a label came to. weight: for the learner. next: the annotator to ask now, "" for whoever there is."""
 
     kind: str
-    label: str | float | None = None
+    label: Said | None = None
     weight: float = 1.0
-    old: str | float | None = None
+    old: Said | None = None
     next: str = ""
     query: Query | None = None
 
@@ -45,3 +46,9 @@ class Standings(NamedTuple):
     quality: Quality
     annotators: list[Standing]
     lost: float
+
+
+def number_of(label: str | list[str], p: Sequence[float], classes: Sequence[str]) -> int:
+    """Of the class, or of several the likeliest predicted; len(classes) if none is known."""
+    known = [classes.index(name) for name in ([label] if isinstance(label, str) else label) if name in classes]
+    return max(known, key=lambda number: p[number] if number < len(p) else -1.0, default=len(classes))

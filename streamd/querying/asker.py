@@ -25,16 +25,14 @@ from collections.abc import Sequence
 
 from streamd.querying.alarm import Alarm
 from streamd.querying.annotators import Annotators
-from streamd.querying.answer import COUNTS as COUNTS
-from streamd.querying.answer import Answer as Answer
-from streamd.querying.answer import Standings as Standings
+from streamd.querying.answer import COUNTS, Answer, Standings, number_of
 from streamd.querying.auto import Auto
 from streamd.querying.budgets import UNIT, TokenBucket
 from streamd.querying.decision import REFUSED, Candidate, Decision, Floats, Run, Strategy
 from streamd.querying.draws import Keyed
 from streamd.querying.equitable import Equitable
 from streamd.querying.estimates import Estimates
-from streamd.querying.queries import ANSWERED, EXPIRED, PENDING, Queries, Query
+from streamd.querying.queries import ANSWERED, EXPIRED, PENDING, Queries, Query, Said
 from streamd.querying.self_labelling import SelfLabelling
 from streamd.querying.team import Team
 from streamd.snapshot import State, merge, split
@@ -148,18 +146,17 @@ class Asker:
         drawn = self._keyed.of(event).uniform("gold") < share and not self.knows(event)
         return Decision(False, REFUSED, 0.0, math.inf, share if drawn else 0.0, drawn)
 
-    def ask_gold(self, candidate: Candidate, truth: str | float) -> Query:
+    def ask_gold(self, candidate: Candidate, truth: Said) -> Query:
         """A question to judge annotators by; it is paid for like any other."""
         self._now = max(self._now, candidate.now)
         self._number += 1
         self.counts["gold"] += 1
         price = self._team.price()
         self.budget.debit(price)
-        own, drawn, branch, utility = False, True, REFUSED, 0.0
-        decided = (own, drawn, branch, utility, math.inf, 1.0)
-        deadline = self._now + self.wait
+        decided = (False, True, REFUSED, 0.0, math.inf, 1.0)
         event, near, groups = candidate.event, list[int](), list(candidate.groups)
-        query = Query(event, self._number, self._now, deadline, *decided, [], near, groups, 0, price, truth=truth)
+        asked = (event, self._number, self._now, self._now + self.wait, *decided)
+        query = Query(*asked, [], near, groups, 0, price, truth=truth)
         self.queries.add(query)
         for _ in range(self.answers):
             self._team.assign(query)
@@ -190,7 +187,7 @@ class Asker:
     def answer(
         self,
         event: str,
-        label: str | float | None,
+        label: Said | None,
         now: int,
         annotator: str = "",
         classes: Sequence[str] = (),
@@ -245,7 +242,7 @@ class Asker:
     # --- pieces
 
     def _said(
-        self, query: Query, label: str | float, annotator: str, classes: Sequence[str], confidence: float
+        self, query: Query, label: Said, annotator: str, classes: Sequence[str], confidence: float
     ) -> Answer:
         before = query.said.get(annotator)
         if before == label:
@@ -285,7 +282,7 @@ class Asker:
             self.annotators.learn({name: str(said) for name, said in query.said.items()}, classes)
         return Answer(kind, label, min(weight * certainty * confidence, HEAVIEST), query=query)
 
-    def _judged_by_truth(self, query: Query, label: str | float, annotator: str, truth: str | float) -> Answer:
+    def _judged_by_truth(self, query: Query, label: Said, annotator: str, truth: Said) -> Answer:
         if self.annotators is not None and isinstance(label, str):
             self.annotators.gold(annotator, label, str(truth))
         if query.status == PENDING and len(query.said) >= self.answers:
@@ -304,13 +301,16 @@ class Asker:
         self.counts["corrected"] += 1
         return Answer("correct", label, certainty * confidence, old, query=query)
 
-    def _judge(self, query: Query, label: str | float, classes: Sequence[str]) -> float:
-        """The prediction made when asking against the label: quality, drift, the strategy. Returns the weight."""
-        if not isinstance(label, str):
+    def _judge(self, query: Query, label: Said, classes: Sequence[str]) -> float:
+        """The prediction made when asking against the label: quality, drift, the strategy. Returns the weight.
+
+        Of several classes the likeliest is to be one.
+        """
+        if isinstance(label, float | int):
             if query.p:
                 self.estimates.add(abs(query.p[0] - label), query.p_ask, query.drawn)
             return self.strategy.taught(query.p, 0, query.decision)
-        number = classes.index(label) if label in classes else len(classes)
+        number = number_of(label, query.p, classes)
         right = float(bool(query.p) and query.p.index(max(query.p)) == number)
         self.estimates.add(right, query.p_ask, query.drawn)
         if isinstance(self.budget, Equitable):

@@ -1,7 +1,8 @@
 """What a label is worth, by the name it has in the configuration: one object with what it must remember.
 
     least_confident, margin, entropy   of the probabilities predicted
-    ss3                                1 - (cv1 - cv2) / (cv1 + cv2)
+    ss3                                1 - (cv1 - cv2) / (cv1 + cv2); of several labels, of the two between which
+                                       the line is drawn
     expected_gain                      probabilistic active learning, k = n p, n the labels asked for in the same
                                        hashed neighbourhood
     expected_model_change              of a linear model, by the length of the event's sketch
@@ -85,9 +86,13 @@ class Measure:
         x: Floats | None = None,
         near: Sequence[int] = (),
         members: Floats | None = None,
+        chosen: Sequence[int] | None = None,
     ) -> float:
         """Pure. p: as predicted. x, near: of the sketch, where `compares`. members: (K, C) probabilities, or
-        (K, 1) values, where `polls`; without any the utility is that of an ignorant model, 1."""
+        (K, 1) values, where `polls`; without any the utility is that of an ignorant model, 1. chosen: the classes
+        decided on, of a model that may name several: `ss3` is then that of the two next to the boundary."""
+        if chosen is not None:
+            p = utilities.boundary(p, chosen)
         plain = self._plain
         worth = plain(p) if plain is not None else self._worth(p, x, near, members)
         return worth * self._density(near) ** self.beta if self.beta else worth

@@ -15,6 +15,9 @@ from streamd.errors import StateError
 from streamd.querying.decision import Decision
 from streamd.snapshot import State
 
+Said = str | float | list[str]
+"""A label: a class, a value, or several classes in the order of their names."""
+
 PENDING, ANSWERED, EXPIRED = "pending", "answered", "expired"
 
 
@@ -45,10 +48,10 @@ class Query(Struct, array_like=True):
     status: str = PENDING
     open: list[str] = []
     refused: list[str] = []  # who skipped
-    said: dict[str, str | float] = {}
-    label: str | float | None = None
+    said: dict[str, Said] = {}
+    label: Said | None = None
     via: dict[str, str] = {}  # annotator -> the record that was answered
-    truth: str | float | None = None  # of a gold question, known beforehand
+    truth: Said | None = None  # of a gold question, known beforehand
 
     @property
     def id(self) -> str:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from streamd.querying.annotators import Annotators
-from streamd.querying.queries import Query
+from streamd.querying.queries import Query, Said
 
 
 class Team:
@@ -48,15 +48,20 @@ class Team:
         """What those who answered are paid."""
         return sum(map(self.annotators.price, query.said)) if self.annotators is not None else 0.0
 
-    def consensus(self, query: Query, classes: Sequence[str]) -> tuple[str | float, float]:
-        """(the label, the chance that it is right): of several the likeliest, of numbers the median."""
+    def consensus(self, query: Query, classes: Sequence[str]) -> tuple[Said, float]:
+        """(the label, the chance that it is right): of several the likeliest, of numbers the median, of sets the
+        classes that more than half of the annotators name."""
         values = list(query.said.values())
         if len(values) == 1 and self.annotators is None:
             return values[0], 1.0
-        if not all(isinstance(value, str) for value in values):
-            return statistics.median(float(value) for value in values), 1.0
+        if sets := [value for value in values if isinstance(value, list)]:
+            named = [name for value in sets for name in value]
+            label = sorted({name for name in named if 2 * named.count(name) > len(sets)})
+            return label, sets.count(label) / len(sets) if label in sets else 0.5
+        if numbers := [value for value in values if isinstance(value, float | int)]:
+            return statistics.median(map(float, numbers)), 1.0
         said = {name: str(value) for name, value in query.said.items()}
         if self.annotators is not None:
             return self.annotators.consensus(said, classes)
-        ranked = sorted(set(values), key=lambda value: (-values.count(value), values.index(value)))
+        ranked = sorted(set(said.values()), key=lambda value: (-values.count(value), values.index(value)))
         return ranked[0], values.count(ranked[0]) / len(values)

@@ -125,4 +125,16 @@ def ss3_worth(p: Sequence[float]) -> float:
     return 1.0 - (first - second) / (first + second) if first + second > 0.0 else 1.0
 
 
+def boundary(p: Sequence[float], chosen: Sequence[int]) -> Sequence[float]:
+    """The two that a decision for several classes hangs on: the least of those chosen, the largest of the others.
+
+    Where it chose none or all, nothing tells them apart, and p is given back.
+
+    >>> boundary([0.4, 0.3, 0.2, 0.1], [1, 0])
+    [0.3, 0.2]
+    """
+    left = set(range(len(p))).difference(chosen)
+    return [min(p[c] for c in chosen), max(p[c] for c in left)] if chosen and left else p
+
+
 UTILITIES = {"least_confident": least_confident, "margin": margin, "entropy": entropy}

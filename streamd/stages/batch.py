@@ -173,7 +173,7 @@ class Batch:
         """A label, or a skip, of an event that was asked for: learned is what the query stage makes of it."""
         stage, outputs = self._stage, self._taken.outputs
         assert stage.querying is not None
-        assert not isinstance(value, list | dict)  # the configuration refuses a query stage for such labels
+        assert not isinstance(value, dict)  # the configuration refuses a query stage for such labels
         answer, judged = stage.querying.answer(label, value, stage.now, stage.learner.classes)
         refusal = None
         if answer.kind in TEACH and answer.label is not None:

@@ -22,11 +22,11 @@ from msgspec import UNSET, Struct
 from numpy.typing import NDArray
 
 from streamd import records as codec
-from streamd.learners import Committee, Learner, Polled, Predictions
+from streamd.learners import Committee, Decides, Learner, Polled, Predictions
 from streamd.ports import Output, Record
 from streamd.querying import Answer, Asker, Candidate, pack, unpack
 from streamd.querying.measures import Measure
-from streamd.querying.queries import Query
+from streamd.querying.queries import Query, Said
 from streamd.querying.sketch import Sketch
 from streamd.snapshot import State, merge, split
 from streamd.stages.query_records import OutcomeRecord, QueryRecord, Reply
@@ -66,7 +66,7 @@ class Undecided(NamedTuple):
     seen: int | bytes
     now: int
     decided: bytes = b""
-    truth: str | float | None = None
+    truth: Said | None = None
 
 
 class Own(NamedTuple):
@@ -136,7 +136,8 @@ class Querying:
             return None
         known = predictions.known[seen].tolist()
         rows: NDArray[np.float64] = predictions.values[seen]
-        utilities = self._measure.of_run(rows, known)
+        several = isinstance(learner, Decides) and learner.multilabel
+        utilities = None if several else self._measure.of_run(rows, known)
         if utilities is None:
             return None
         run = self.asker.decide_run(
@@ -184,7 +185,8 @@ class Querying:
             candidate = Candidate(event.id, decision.utility, one.now, p, x, near, event.groups)
         else:
             members = _members(one, memo, predictions, learner) if self._measure.polls else None
-            utility = self._measure.of(p, x, near, members)
+            chosen = learner.decision(memo) if isinstance(learner, Decides) and learner.multilabel else None
+            utility = self._measure.of(p, x, near, members, chosen)
             candidate = Candidate(event.id, utility, one.now, p, x, near, event.groups)
             decision = asker.decide(candidate)
             decided.decisions.append(pack(decision))
@@ -195,7 +197,7 @@ class Querying:
         if query is not None:
             self._told(one, query, decided)
 
-    def _gold(self, one: Undecided, truth: str | float, decided: Decided) -> None:
+    def _gold(self, one: Undecided, truth: Said, decided: Decided) -> None:
         """An event that brought its label: perhaps asked about all the same, to judge who answers."""
         asker, event = self.asker, one.event
         decision = unpack(one.decided) if one.decided else asker.decide_gold(event.id, self.asks.gold)
@@ -215,7 +217,7 @@ class Querying:
         return self.asker.deadline()
 
     def answer(
-        self, label: codec.Label, value: str | float | None, now: int, classes: Sequence[str]
+        self, label: codec.Label, value: Said | None, now: int, classes: Sequence[str]
     ) -> tuple[Answer, list[str]]:
         """A label, None for a skip. Returns what it came to, and the annotators whose answers it judged."""
         self.advance(now)
@@ -242,7 +244,7 @@ class Querying:
         for name in judged:
             said = query.said.get(name, query.label)  # who refuted a proposal has said nothing else
             truth = query.label if query.truth is None else query.truth
-            right = not skipped and not refused and (said == truth or not isinstance(said, str))
+            right = not skipped and not refused and (said == truth or not isinstance(said, str | list))
             told = OutcomeRecord(
                 query.via.get(name, query.id),
                 right,

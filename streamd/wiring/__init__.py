@@ -69,7 +69,7 @@ def check(config: Config) -> None:
             if pipeline.query is not None:
                 wiring_query.build(name, pipeline, config.group, 0, 1)
                 if isinstance(made, Decides) and made.multilabel:
-                    raise ConfigError(f"pipeline.{name}.query", "needs a learner of one label per event")
+                    wiring_query.check_several(name, pipeline.query)
 
 
 def model(pipeline: AnyPipeline) -> str:

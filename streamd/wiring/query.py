@@ -52,6 +52,19 @@ def build(name: str, pipeline: Pipeline, group: str, partition: int, partitions:
     return Querying(_asks(name, pipeline, query), asker, measure, Sketch() if compares else None, partition)
 
 
+def check_several(name: str, query: Query) -> None:
+    """What a query stage cannot do where an event has several labels. Raises ConfigError."""
+    where, one = f"pipeline.{name}.query", "for a learner of one label per event"
+    if query.utility not in (None, "ss3"):
+        raise ConfigError(f"{where}.utility", f"{query.utility} is {one}; expected ss3")
+    if query.kind != "label":
+        raise ConfigError(f"{where}.kind", f"{query.kind} is {one}; expected label")
+    if query.strategy == "self_labelling":
+        raise ConfigError(f"{where}.strategy", f"self_labelling is {one}")
+    if query.gold:
+        raise ConfigError(f"{where}.gold", f"gold questions are {one}")
+
+
 def committee(name: str, query: Query | None, kind: str, make: Callable[[], Learner]) -> Callable[[], Learner]:
     """A maker of learners of this kind with a committee beside them, where the utility asks one. ConfigError
     where there can be none."""

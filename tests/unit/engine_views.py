@@ -1,6 +1,6 @@
 """Views as an engine would show them, for the tests of what reads views."""
 
-from streamd.querying.asker import COUNTS as ASKED
+from streamd.querying.answer import COUNTS as ASKED
 from streamd.stages import matching, predicting
 from streamd.views import (
     AlertsView,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamd.errors import StateError
 from streamd.querying import Answer, Asker, Candidate, Keyed, pack, strategy, unpack
 from streamd.querying.annotators import Annotators
-from streamd.querying.asker import COUNTS
+from streamd.querying.answer import COUNTS
 from streamd.querying.auto import Auto
 from streamd.querying.budgets import UNIT, Count, TokenBucket
 from streamd.querying.equitable import Equitable

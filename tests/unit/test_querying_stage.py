@@ -21,6 +21,7 @@ from streamd.learners.linear import LinearClassifier
 from streamd.learners.river_model import RiverClassifier
 from streamd.ports import Record
 from streamd.querying import registry
+from streamd.querying.measures import Measure
 from streamd.stages.pending import Bounds
 from streamd.stages.predicting import Predicting
 from streamd.wiring import query as wiring_query
@@ -268,6 +269,69 @@ def test_a_committee_changes_no_prediction_and_may_come_and_go() -> None:
         other.restore(task.freeze()())
         more = [event(f"n{i}", i, features={"x": float(i % 5)}) for i in range(20)]
         assert other.take(more).memos == task.take(more).memos
+
+
+def _text(name: str, text: str, at: int = 0, **fields: Any) -> Record:
+    value = json.dumps({"id": name, "text": text, "ts": at, **fields}).encode()
+    return Record("events", 0, at, at, name.encode(), value)
+
+
+def _several(**query: Any) -> Predicting:
+    return stage("text", learner={"kind": "ss3", "multilabel": True}, query=query)
+
+
+def test_of_an_event_with_several_labels_their_set_is_asked_for_and_learned() -> None:
+    task = _several(answers=3)
+    known = [("my card", ["card"]), ("is lost", ["lost"]), ("card lost", ["card", "lost"]), ("hello there", [])]
+    task.take([_text(f"k{i}", text, label=said) for i, (text, said) in enumerate(known * 5)])
+    (query,) = told(task.take([_text("e", "my card is lost")]))
+    assert query["text"] == "my card is lost"
+    for name, said in (("ann", ["lost", "card"]), ("bob", ["card"]), ("cyd", ["card", "lost", "lost"])):
+        taken = task.take([label("e", said, annotator=name)])
+    assert task.pending.closed["e"].label == ["card", "lost"]
+    judged = {one["resource"]: one["success"] for one in told(taken, "outcomes")}
+    assert judged == {"ann": True, "bob": False, "cyd": True}
+    assert counts(task) == {"asked": 1, "answered": 1, "disagreed": 2}
+    shown = task.show().querying
+    assert shown is not None
+    assert shown.estimates.raw == 1.0  # the likeliest class is one of them
+    task.take([_text("n", "what is this"), *(label("n", [], annotator=name) for name in "abc")])
+    assert task.pending.closed["n"].label == []
+
+
+def test_of_several_labels_the_utility_is_that_of_the_two_next_to_the_boundary() -> None:
+    measure = Measure("ss3")
+    assert measure.of([0.45, 0.45, 0.1], chosen=[0, 1]) == pytest.approx(1 - 0.35 / 0.55)
+    assert measure.of([0.45, 0.45, 0.1], chosen=[]) == measure.of([0.45, 0.45, 0.1]) == 1.0
+    assert measure.of([0.9, 0.1], chosen=[0]) == measure.of([0.9, 0.1])
+
+
+def test_several_labels_do_not_depend_on_the_cut_and_a_replay_is_the_same() -> None:
+    words = ["my", "card", "is", "lost", "where", "are", "you"]
+    records: list[Record] = []
+    for i in range(60):
+        text = " ".join(words[(i * k) % 7] for k in (1, 2, 3))
+        said = {"label": [words[i % 7], words[i % 5]]} if i % 3 == 0 else {}
+        records.append(_text(f"{i}", text, i, **said))
+        if i % 4 == 3:
+            records.append(label(f"{i - 2}", [words[i % 3]], at=i))
+    whole, cut, replayed = (_several(budget=0.3) for _ in range(3))
+    taken = whole.take(records)
+    assert 0 < counts(whole)["answered"] < counts(whole)["asked"]
+    pieces = [cut.take(records[start : start + 7]) for start in range(0, len(records), 7)]
+    assert _outputs(pieces) == _outputs([taken])
+    replayed.replay(records, taken.refused, taken.memos, decisions=taken.decisions)
+    assert digest(whole) == digest(cut) == digest(replayed)
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [({"utility": "entropy"}, "utility"), ({"kind": "confirm"}, "kind"), ({"gold": 0.1}, "gold")],
+)
+def test_what_needs_one_label_per_event_is_refused_where_there_are_several(keys: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        wiring_query.check_several("t", configuration.convert(keys, configuration.Query, "query"))
+    assert refused.value.key == f"pipeline.t.query.{key}"
 
 
 def test_gold_questions_judge_annotators_and_teach_nothing() -> None:
