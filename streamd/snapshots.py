@@ -135,10 +135,11 @@ class SnapshotWriter:
             self._done.put(error)
 
     def _write(self, job: Job) -> Written:
-        began = time.monotonic()
+        began, spent = time.monotonic(), 0.0
         name, view, digest, oldest, reason, over = job.identity.name, None, "", 0, "", False
         try:
             made = encode(job)
+            spent = time.monotonic() - began
             reason = self._make_room(name, job.state.sequence, made.size)
             over = bool(reason)
             if not over:
@@ -156,8 +157,10 @@ class SnapshotWriter:
                 )
         except (Transient, StateError) as error:  # what a store loses costs recovery time, never the process
             view, reason = None, str(error)
-        cost = job.pause + time.monotonic() - began
-        return Written(job.partition, name, view, digest, oldest, cost, reason, over)
+        else:
+            spent = time.monotonic() - began
+        # Waiting for a store in vain is no work: it does not put the next attempt off.
+        return Written(job.partition, name, view, digest, oldest, job.pause + spent, reason, over)
 
     def _make_room(self, name: str, own: int, size: int) -> str:
         """Delete the oldest snapshots until one more of this size stays within the budget. Why it cannot, although

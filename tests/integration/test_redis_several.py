@@ -1,7 +1,9 @@
-"""Snapshots in a Redis Cluster of three nodes, and behind a Sentinel that fails over."""
+"""Snapshots in a Redis Cluster, with and without replicas, and behind a Sentinel that fails over."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -9,8 +11,13 @@ import pytest
 import redis as library
 
 from connectors.redis_store import AT_ONCE, RedisStore
+from streamd import config as configuration
+from streamd import wiring
+from streamd.config import Config
 from streamd.errors import Transient
-from streamd.ports import Store
+from streamd.ports import Output, Store
+from streamd.sight import Sight
+from tests.integration.engines import run_engine
 from tests.servers import Unavailable, redis
 from tests.servers.fixtures import missing
 
@@ -125,3 +132,86 @@ def test_behind_a_sentinel_the_store_goes_on_at_the_new_master(tmp_path: Path) -
         assert (manifest, list(chunks)) == (b"m2", CHUNKS[:2])
         store.delete(SHARDS[0], 2)
         assert [info.sequence for info in store.list(SHARDS[0])] == [4, 1]
+
+
+KEYS = """
+group = "g"
+[log]
+path = "log.db"
+synchronous = "normal"
+[epoch]
+interval = "10ms"
+[snapshot]
+interval = "20ms"
+work = 1
+[store]
+kind = "redis"
+url = "{url}"
+[pipeline.p]
+task = "classify"
+events = "events"
+learner = {{ kind = "linear" }}
+"""
+
+
+class Fed:
+    """A daemon's events, and what it shows."""
+
+    def __init__(self, config: Config) -> None:
+        self.count = 0
+        self._client = wiring.client(config)
+        self._client.create("events", 1)
+        self._sight: Sight | None = None
+        self._closed = False
+
+    def add(self, events: int = 20) -> None:
+        numbers = range(self.count, self.count + events)
+        values = [json.dumps({"id": str(i), "features": {"x": i % 7}, "label": "ab"[i % 2]}) for i in numbers]
+        self._client.append("events", [Output("", b"k", value.encode(), 1000) for value in values])
+        self.count += events
+
+    def over(self, sight: Sight) -> bool:
+        self._sight = sight
+        return self._closed and sight.idle
+
+    def close(self) -> None:
+        self._client.close()
+        self._closed = True
+
+    def snapshot(self) -> int:
+        """The epoch of the newest one written."""
+        shards = () if self._sight is None else self._sight.view.shards
+        return max((shard.snapshot.sequence for shard in shards if shard.snapshot is not None), default=0)
+
+    def until_written_after(self, epoch: int) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self.snapshot() <= epoch:
+            assert time.monotonic() < deadline
+            self.add()
+            time.sleep(0.05)
+
+
+def test_a_daemon_goes_on_when_its_shards_master_dies_and_a_replica_takes_over(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        try:
+            nodes = stack.enter_context(redis.cluster(tmp_path, 6, replicas=1))
+        except Unavailable as reason:
+            missing(reason)
+        url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+        config = configuration.resolve(configuration.parse(KEYS.format(url=url)), tmp_path)
+        fed = Fed(config)
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        running = pool.submit(run_engine, config, until=fed.over, patience=2 * PATIENCE)
+        fed.until_written_after(0)
+        with library.RedisCluster.from_url(nodes[0].url) as cluster:
+            master = cluster.get_node_from_key("{streamd:g.p.0}:index")
+        next(node for node in nodes if node.port == master.port).stop()
+        before = fed.snapshot()
+        fed.until_written_after(before + 5)
+        fed.close()
+        first = running.result().shards[0]
+        again = run_engine(config).shards[0]
+    assert first.counts["events"] == again.counts["events"] == fed.count
+    assert first.snapshot is not None
+    assert again.snapshot is not None
+    assert first.snapshot.sequence == again.snapshot.sequence == first.sequence == again.sequence

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,8 +50,9 @@ def start(
 
 
 @contextmanager
-def cluster(directory: Path, nodes: int = 3) -> Iterator[Sequence[Server]]:
-    """A Redis Cluster of so many masters, the slots shared among them. Raises Unavailable without redis-cli."""
+def cluster(directory: Path, nodes: int = 3, replicas: int = 0) -> Iterator[Sequence[Server]]:
+    """A Redis Cluster, the slots shared among its masters; replicas: of each, of the nodes. Raises Unavailable
+    without redis-cli."""
     tool = shutil.which("redis-cli")
     if tool is None:
         raise Unavailable("no redis-cli on the PATH")
@@ -61,10 +63,20 @@ def cluster(directory: Path, nodes: int = 3) -> Iterator[Sequence[Server]]:
             stack.callback(server.stop)
             servers.append(server)
         addresses = [f"127.0.0.1:{server.port}" for server in servers]
-        subprocess.run(
-            [tool, "--cluster", "create", *addresses, "--cluster-yes"], check=True, capture_output=True, timeout=30
-        )
+        command = [tool, "--cluster", "create", *addresses, "--cluster-replicas", str(replicas), "--cluster-yes"]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        for server in servers if replicas else ():
+            log = directory / f"node{servers.index(server)}" / "redis.log"
+            wait_until(partial(_follows, tool, server.port), server.process, log, 20)
         yield servers
+
+
+def _follows(tool: str, port: int) -> bool:
+    """Whether this node is a master, or a replica that has its master's data: only such a one takes over."""
+    said = subprocess.run(
+        [tool, "-p", str(port), "role"], check=True, capture_output=True, text=True
+    ).stdout.split()
+    return (said[0] == "master" and len(said) > 2) or "connected" in said
 
 
 def cluster_settings() -> Mapping[str, str]:
@@ -74,6 +86,7 @@ def cluster_settings() -> Mapping[str, str]:
         "cluster-port": str(free_port()),
         "cluster-node-timeout": "2000",
         "cluster-require-full-coverage": "no",
+        "repl-diskless-sync-delay": "0",
     }
 
 
