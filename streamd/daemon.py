@@ -1,5 +1,6 @@
 """The engines of one process: a thread each, sharing nothing, so that one's trouble does not stop another."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ class Part:
     def _run(self) -> None:
         try:
             self._engine = self._make(self.sight)  # in its own thread: SQLite's connections belong to one
+            gc.freeze()  # what is loaded by now stays; collections need not look through it again and again
             if self._stopping.is_set():
                 self._engine.stop(self._leaving)
             self._engine.run()

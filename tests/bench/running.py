@@ -1,5 +1,6 @@
 """Logs filled with real events, and an engine run on them to the end of its work."""
 
+import gc
 import shutil
 import threading
 import time
@@ -125,6 +126,7 @@ class Running:
     def _run(self) -> None:
         try:
             self._engine = wiring.engine(self._config, PIPELINE, self._sight)
+            gc.freeze()  # as the daemon does
             self._ready.set()
             self._go.wait()
             self._engine.run()
