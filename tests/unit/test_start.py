@@ -5,15 +5,17 @@ import sys
 
 CODE = """
 import sys
-from streamd import config, wiring
+from streamd import config, kernels, wiring
 from streamd.cli import command_line
 command_line(["run"])
 wiring.check(config.parse('[pipeline.p]\\ntask = "classify"\\nevents = "e"\\nlearner = {kind = "linear"}'))
+kernels.load({"linear"})
 print(*sys.modules)
 """
 UNUSED = {
     *("redis", "kafka", "confluent_kafka", "narwhals", "pandas", "sklearn", "river.compose", "river.drift"),
-    *("scipy.stats", "scipy.optimize", "streamd.kernels.groupwise", "streamd.kernels.ss3", "streamd.cli.demo"),
+    *("scipy.stats", "scipy.optimize", "scipy.linalg"),
+    *("streamd.kernels.groupwise", "streamd.kernels.ss3", "streamd.cli.demo"),
 }
 
 
