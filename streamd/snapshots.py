@@ -131,6 +131,7 @@ class SnapshotWriter:
         try:
             while (job := self._jobs.get()) is not None:
                 self._done.put(self._write(job))
+                del job  # it holds a copy of the state, until the next one otherwise
         except BaseException as error:  # noqa: BLE001  handed over: the engine raises it in its own thread
             self._done.put(error)
 

@@ -177,6 +177,7 @@ class PoolView(Struct, frozen=True):
     segments: int
     groups: Mapping[str, float]  # the fading share of the matches of each group that has a least share
     hindsight: HindsightView | None = None
+    waiting: int = 0  # arrivals that nobody is free for
 
 
 class MatchingView(Struct, frozen=True):

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from streamd.views import HindsightView, MatchingView, PoolView
 
-NUMBERS = ("resources", "open", "matched", "settled", "successes", "expected")
+NUMBERS = ("resources", "open", "waiting", "matched", "settled", "successes", "expected")
 
 
 def pools_table(partition: int, view: MatchingView) -> Table:
@@ -24,7 +24,7 @@ def pools_table(partition: int, view: MatchingView) -> Table:
 
 
 def _cells(pool: PoolView) -> Iterator[str]:
-    for number in (pool.resources, pool.open, pool.matched, pool.settled, pool.succeeded):
+    for number in (pool.resources, pool.open, pool.waiting, pool.matched, pool.settled, pool.succeeded):
         yield f"{number:,}"
     yield f"{pool.expected:,.1f}{' (miscalibrated)' if pool.alarm else ''}"
     yield ", ".join(f"{reason} {count:,}" for reason, count in pool.unmatched.items())

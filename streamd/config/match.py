@@ -123,6 +123,7 @@ class MatchLimits(Keys, frozen=True):
     pools: Annotated[Positive, Meta(description="per partition")] = 100
     resources: Annotated[int, Meta(gt=0, le=10_000_000, description="per pool; about 200 bytes each")] = 1_000_000
     open: Annotated[Positive, Meta(description="attempts open, per pool")] = 1_000_000
+    waiting: Annotated[int, Meta(ge=0, description="arrivals kept until somebody comes free, per pool")] = 10_000
     remember: Annotated[
         Positive, Meta(description="answers kept for repeated arrivals and late outcomes, per pool")
     ] = 100_000
@@ -151,6 +152,12 @@ class MatchPipeline(Keys, AnyPipeline, frozen=True):
         int,
         Meta(ge=1, le=1000, description="after a time-out an arrival is offered again, without who failed it"),
     ] = 1
+    wait: Annotated[
+        Literal["queries", "all", "none"],
+        Meta(
+            description="which arrivals are kept, until their deadline, if nobody is free; queries name a `reply`"
+        ),
+    ] = "queries"
     shares: Annotated[
         dict[str, Annotated[float, Meta(gt=0, le=1)]],
         Meta(description="least share of the matches per group of resources"),

@@ -46,6 +46,7 @@ from streamd.matching.window import Seen, Window
 from streamd.snapshot import State, merge, split
 
 Late = Literal["ignore", "accept", "correct"]
+TOO_LATE = "the deadline has passed"
 Settled = Literal["settled", "repeated", "contradicted", "late", "late ignored"]
 
 COUNTS = {
@@ -144,6 +145,10 @@ class Pool:
         self.chances.codes(arrival.features)
         return self._edges(arrival)
 
+    def choosy(self, arrival: Arrival) -> bool:
+        """Whether more than its needs tells whom an arrival may get."""
+        return arrival.edges is not None or arrival.segment is not None or bool(self._barred(arrival))
+
     def decide(self, arrival: Arrival, now: int, edges: "Edges | str | None" = None) -> Decision:
         """The answer to an arrival at this event time; changes nothing. Raises BadRecord for bad edges."""
         known = self.attempts.answer(arrival.id, arrival.attempt)
@@ -153,7 +158,7 @@ class Pool:
         if isinstance(edges, str):
             return Decision(None, edges)
         if arrival.deadline is not None and arrival.deadline <= now:
-            return Decision(None, "the deadline has passed")
+            return Decision(None, TOO_LATE)
         if len(self.attempts.open) >= self.limits.open:
             return Decision(None, "too many attempts are open")
         return self._chooser.choose(arrival, edges, self._slots(self._barred(arrival)), now, self.timeout)

@@ -135,6 +135,11 @@ class Resources:
             kernel.refresh(slot, self.state)
         return slot
 
+    @property
+    def timed(self) -> bool:
+        """Whether room may come with time alone: refills, rates."""
+        return len(self._terms) > 1
+
     def needs(self, needs: Sequence[str]) -> np.uint64:
         """The skills an arrival needs, as bits."""
         return np.uint64(sum({self.skills.get(need, NOBODY) for need in needs}))

@@ -29,6 +29,10 @@ TABLE: Mapping[str, Row] = {
     "streamd_pool_records": Row("counter", (*SHARD, "kind"), "Resource and segment records applied."),
     "streamd_pool_resources": Row("gauge", POOL, "Resources that take matches."),
     "streamd_pool_open_attempts": Row("gauge", POOL, "Attempts that wait for their outcome."),
+    "streamd_pool_waiting": Row("gauge", POOL, "Arrivals kept until somebody comes free."),
+    "streamd_waits": Row(
+        "counter", (*SHARD, "outcome"), "Arrivals that waited: begun, matched, in vain, or withdrawn."
+    ),
     "streamd_pool_segments": Row("gauge", POOL, "Edge sets kept."),
     "streamd_pool_matched": Row("counter", POOL, "Arrivals matched."),
     "streamd_pool_unmatched": Row("counter", (*POOL, "reason"), "Arrivals left unmatched, by reason."),
@@ -77,6 +81,10 @@ COUNTS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "surplus": (("streamd_surplus_successes", ()),),
     "unknown_edges": (("streamd_unknown_edges", ()),),
     "reoffered": (("streamd_reoffers", ()),),
+    "waited": (("streamd_waits", ("begun",)),),
+    "waited_matched": (("streamd_waits", ("matched",)),),
+    "waited_in_vain": (("streamd_waits", ("in vain",)),),
+    "withdrawn": (("streamd_waits", ("withdrawn",)),),
     "resources": (("streamd_pool_records", ("resource",)),),
     "segments": (("streamd_pool_records", ("segment",)),),
 }
@@ -91,6 +99,7 @@ def samples(labels: tuple[str, ...], view: MatchingView) -> Iterator[Sample]:
 def _pool(labels: tuple[str, ...], pool: PoolView) -> Iterator[Sample]:
     yield "streamd_pool_resources", labels, pool.resources
     yield "streamd_pool_open_attempts", labels, pool.open
+    yield "streamd_pool_waiting", labels, pool.waiting
     yield "streamd_pool_segments", labels, pool.segments
     yield "streamd_pool_matched", labels, pool.matched
     yield "streamd_pool_settled", labels, pool.settled

@@ -135,4 +135,6 @@ class Runs:
         arrival = of_pipeline(told.pipeline, told.id)
         kind = None if told.kind is None else of_pipeline(told.pipeline, told.kind)
         match = f"{arrival}/{told.attempt}"
-        return Plain(told, record, Listed(match, arrival, told.attempt, kind, now, until, told.edges))
+        waits = settings.keeps(told.reply is not NO_REPLY)
+        listed = Listed(match, arrival, told.attempt, kind, now, until, told.edges, waits)
+        return Plain(told, record, listed)

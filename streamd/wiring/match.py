@@ -39,6 +39,8 @@ def settings(config: Config, name: str, pipeline: MatchPipeline, model: str, par
         ),
         pools=limits.pools,
         attempts=pipeline.attempts,
+        wait=pipeline.wait,
+        waiting=limits.waiting,
         window=pipeline.hindsight.window,
         window_edges=pipeline.hindsight.edges,
         every=pipeline.hindsight.every,

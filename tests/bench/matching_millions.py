@@ -109,9 +109,10 @@ def measure(folder: Path, n: int) -> list[tuple[str, ...]]:
         empty, began, spent = first.bytes("VmRSS"), time.monotonic(), first.processor()
         for at in range(1, n, PART):
             first.client.append("resources", [_joins(u) for u in range(at, min(n, at + PART))])
-            first.wait_for(_name(min(n, at + PART) - 1))
+            first.wait_for(_name(max(0, at - 1)))
             if (at // PART) % max(1, n // PART // 5) == 0:
-                console().print(f"{at + PART:,} after {time.monotonic() - began:.0f} s", highlight=False)
+                console().print(f"{at:,} after {time.monotonic() - began:.0f} s", highlight=False)
+        first.wait_for(_name(n - 1))
         seconds, cpu = time.monotonic() - began, first.processor() - spent
         rows.append(_row("joined", first, n, empty, seconds, f"{cpu / n * 1e6:.0f} us of processor each"))
         began = time.monotonic()

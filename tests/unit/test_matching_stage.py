@@ -191,7 +191,10 @@ EDGES = st.lists(
 TOLD = st.one_of(
     st.tuples(
         st.just("annotators"),
-        st.fixed_dictionaries({"id": NAMES, "pool": POOLS, "capacity": st.sampled_from([-1, 1, 2, 5])}),
+        st.fixed_dictionaries(
+            {"id": NAMES, "pool": POOLS, "capacity": st.sampled_from([-1, 1, 2, 5])},
+            optional={"refill": st.just({"amount": 1, "every": 60}), "needs": st.just(["german"])},
+        ),
     ),
     st.tuples(st.just("annotators"), st.fixed_dictionaries({"id": NAMES, "pool": POOLS, "op": st.just("leave")})),
     st.tuples(st.just("annotators"), st.fixed_dictionaries({"id": st.just("s"), "pool": POOLS, "edges": EDGES})),
@@ -200,7 +203,12 @@ TOLD = st.one_of(
             st.just("queries"),
             st.fixed_dictionaries(
                 {"id": st.sampled_from([f"q{i}" for i in range(12)]), "pool": POOLS, "edges": EDGES},
-                optional={"attempt": st.sampled_from([1, 2]), "deadline": st.integers(900, 1200)},
+                optional={
+                    "attempt": st.sampled_from([1, 2]),
+                    "deadline": st.integers(900, 1200),
+                    "needs": st.just(["german"]),
+                    "event": st.just("e"),
+                },
             ),
         )
     ]
@@ -222,9 +230,10 @@ RULES = [("correct", Rule()), ("ignore", Rule("greedy", hold="optimistic")), ("a
 TIGHT = Limits(resources=3, open=5, remember=6, segments=1)
 CHOSEN = st.sampled_from(
     [
-        msgspec.structs.replace(base, late=late, rule=rule, limits=TIGHT)
+        msgspec.structs.replace(base, late=late, rule=rule, limits=TIGHT, wait=wait, waiting=4)
         for base in (SETTINGS, BETA)
         for late, rule in RULES
+        for wait in ("none", "all", "all")
     ]
 )
 
