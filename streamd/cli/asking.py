@@ -14,7 +14,7 @@ from streamd.cli.operating import Partition, Urls, Workers, addresses, request
 from streamd.cli.options import ConfigFile, Json, console, load
 from streamd.config import Config, secret
 from streamd.errors import BadRecord, NotFound, StreamdError, Transient
-from streamd.learners.ss3_explain import Explanation, as_html
+from streamd.learners.ss3.explain import Explanation, as_html
 
 Name = Annotated[str, typer.Argument(metavar="PIPELINE", help="Whom to ask.")]
 Event = Annotated[str, typer.Argument(help="A text, or an event as JSON; - reads it from stdin.")]

@@ -18,13 +18,13 @@ from streamd.cli.options import ConfigFile, Json, console, load, print_json
 from streamd.cli.snapshots import taken
 from streamd.cli.ss3_early import early
 from streamd.errors import StreamdError
-from streamd.learners import ss3_model_file as model_file
-from streamd.learners.ss3 import SS3Classifier
-from streamd.learners.ss3_evaluation import Tried, grid_search, surface
-from streamd.learners.ss3_explain import LEVELS, as_html, insight
-from streamd.learners.ss3_explain import explain as explained
-from streamd.learners.ss3_vocabulary import Entry, stop_words
-from streamd.learners.ss3_vocabulary import vocabulary as entries
+from streamd.learners.ss3 import model_file
+from streamd.learners.ss3.evaluation import Tried, grid_search, surface
+from streamd.learners.ss3.explain import LEVELS, as_html, insight
+from streamd.learners.ss3.explain import explain as explained
+from streamd.learners.ss3.model import SS3Classifier
+from streamd.learners.ss3.vocabulary import Entry, stop_words
+from streamd.learners.ss3.vocabulary import vocabulary as entries
 from streamd.operating.mailbox import Command
 
 ss3 = typer.Typer(help="SS3 on texts, and PySS3's model files.", no_args_is_help=True)

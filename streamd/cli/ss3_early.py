@@ -10,7 +10,7 @@ from rich.table import Table
 
 from streamd.cli.options import Json, console, print_json
 from streamd.errors import StreamdError
-from streamd.learners.ss3 import SS3Classifier
+from streamd.learners.ss3.model import SS3Classifier
 from streamd.stages.early import KINDS, EarlyDecisions, Policy, for_and_against
 from streamd.stages.early_evaluation import Comparison, Decision, compare
 

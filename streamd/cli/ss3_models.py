@@ -9,9 +9,9 @@ import msgspec
 from streamd import snapshot, wiring
 from streamd.config import Config
 from streamd.errors import Refused, StreamdError
-from streamd.learners import ss3_model_file as model_file
-from streamd.learners.ss3 import SS3Classifier
-from streamd.learners.ss3_vocabulary import Entry
+from streamd.learners.ss3 import model_file
+from streamd.learners.ss3.model import SS3Classifier
+from streamd.learners.ss3.vocabulary import Entry
 from streamd.operating import exported
 from streamd.ports import TopicInfo
 from streamd.restore import Identity

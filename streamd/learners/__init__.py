@@ -188,8 +188,8 @@ KINDS = {
     "linear/regress": "streamd.learners.linear:LinearRegressor",
     "river/classify": "streamd.learners.river_model:RiverClassifier",
     "river/regress": "streamd.learners.river_model:RiverRegressor",
-    "ss3/classify": "streamd.learners.ss3:SS3Classifier",
-    "ss3/text": "streamd.learners.ss3:SS3Classifier",
+    "ss3/classify": "streamd.learners.ss3.model:SS3Classifier",
+    "ss3/text": "streamd.learners.ss3.model:SS3Classifier",
 }
 """kind/task -> where its constructor is. A new learner is one file and one line here."""
 

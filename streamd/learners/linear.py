@@ -23,10 +23,9 @@ not; a feature without variance counts as 0, and a standardised value is held wi
 """
 
 import math
-from array import array
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +33,9 @@ from river import base
 
 from streamd.errors import BadRecord, ConfigError, StateError
 from streamd.kernels import linear as kernel
-from streamd.learners import Label, Why
-from streamd.learners.features import HEAVIEST, LONGEST, FeatureIndex, check_number
-from streamd.learners.rows import Rows
+from streamd.learners import Why
+from streamd.learners.features import LONGEST, FeatureIndex, check_number
+from streamd.learners.linear_steps import REASONS, LinearPredictions, LinearSteps
 from streamd.snapshot import State
 
 LOSSES = {
@@ -46,84 +45,9 @@ LOSSES = {
     "absolute": kernel.ABSOLUTE,
     "huber": kernel.HUBER,
 }
-REASONS = 3  # per prediction
 
 
-class LinearPredictions(NamedTuple):
-    """The predictions of one run; see `streamd.learners.Predictions`.
-
-    texts: (n, REASONS) of the features that count most, how a reason names them, None: no more; shares: how much.
-    """
-
-    values: NDArray[np.float64]
-    known: NDArray[np.int64]
-    texts: Sequence[str | None]
-    shares: Sequence[float]
-
-    def memos(self) -> list[bytes]:
-        raw, size = self.values.tobytes(), 8 * self.values.shape[1]
-        starts, lengths = range(0, len(raw), size or 1), (8 * self.known).tolist()
-        if not size:
-            return [b""] * len(lengths)
-        return [raw[start : start + length] for start, length in zip(starts, lengths, strict=True)]
-
-    def whys(self) -> list[Why]:
-        """Of each up to three of [feature or feature=category, its part of the margin], strongest first."""
-        reasons = list(map(list, zip(self.texts, self.shares, strict=True)))
-        whys = list(map(list, zip(*(reasons[k::REASONS] for k in range(REASONS)), strict=True)))
-        for i in {at // REASONS for at, text in enumerate(self.texts) if text is None}:
-            whys[i] = [reason for reason in whys[i] if reason[0] is not None]
-        return whys
-
-
-class LinearSteps:
-    """One run; see `streamd.learners.Steps`. Slots and classes are given out at once, so execute every run.
-
-    A row is checked against what was known when it was taken: take it just before its first step.
-    """
-
-    def __init__(self, model: "_Linear") -> None:
-        self._model = model
-        self._rows = Rows(model._index)
-        self._renewed = self._rows.renewed
-        self._ops: list[float] = []
-        self._predicted: list[int] = []  # prediction -> row
-        self._known: list[int] = []
-
-    def row(self, x: Any, tags: Sequence[str] = ()) -> int:
-        return self._rows.take(x)
-
-    def predict(self, row: int) -> None:
-        row, known = self._renewed(row), self._model._known()
-        self._ops += (kernel.PREDICT, row, 0.0, 0.0, known)
-        self._predicted.append(row)
-        self._known.append(known)
-
-    def observe(self, row: int) -> None:
-        self._ops += (kernel.OBSERVE, self._rows.observe(row), 0.0, 0.0, 0)
-
-    def learn(self, row: int, y: Label, seen: int | bytes = b"", weight: float = 1.0) -> None:
-        self.teach(row, self._model._label(y), weight)
-
-    def correct(self, row: int, old: Label, new: Label, seen: int | bytes = b"") -> None:
-        """Gradient steps cannot be taken back: the new label is learned on top."""
-        self.teach(row, self._model._label(new), 1.0)
-
-    def teach(self, row: int, y: Any, weight: float) -> None:
-        """As `learn`, for a label already checked; any hashable may be a class."""
-        if not 0.0 <= weight <= HEAVIEST:
-            raise BadRecord(f"the label's weight is not within 0 and {HEAVIEST:g}")
-        number = self._model._number(y)
-        self._ops += (kernel.LEARN, self._renewed(row), number, weight, self._model._known())
-
-    def execute(self) -> LinearPredictions:
-        ops = np.frombuffer(array("d", self._ops), np.float64).reshape(-1, 5)
-        values, entries, shares = self._model._run(*self._rows.arrays(), ops, len(self._predicted))
-        texts = self._rows.texts(self._predicted, entries)
-        return LinearPredictions(values, np.array(self._known, np.int64), texts, shares.ravel().tolist())
-
-
-class _Linear:
+class Linear:
     """What classifier and regressor share: the arrays, the index, the run."""
 
     LIVE: ClassVar[frozenset[str]] = frozenset({"eta", "l2", "clip"})
@@ -270,7 +194,7 @@ class _Linear:
         return steps.execute()
 
 
-class LinearClassifier(_Linear, base.MiniBatchClassifier):  # type: ignore[misc]
+class LinearClassifier(Linear, base.MiniBatchClassifier):  # type: ignore[misc]
     """Softmax or logistic regression, for numbers, booleans and categories, without preparation.
 
     loss: "softmax" (any number of classes) or "logistic" (two; a third is a BadRecord).
@@ -365,7 +289,7 @@ class LinearClassifier(_Linear, base.MiniBatchClassifier):  # type: ignore[misc]
         return len(self.classes) - 1
 
 
-class LinearRegressor(_Linear, base.MiniBatchRegressor):  # type: ignore[misc]
+class LinearRegressor(Linear, base.MiniBatchRegressor):  # type: ignore[misc]
     """Linear regression; the value is learned in units of the targets' own deviation when `standardise` is set.
 
     loss: "squared", "absolute" or "huber". The other parameters are `LinearClassifier`'s.
@@ -424,7 +348,7 @@ class LinearRegressor(_Linear, base.MiniBatchRegressor):  # type: ignore[misc]
         return float(y)
 
 
-def _check(model: _Linear) -> None:
+def _check(model: Linear) -> None:
     _require(model.optimizer in ("adagrad", "sgd"), "optimizer", 'must be "adagrad" or "sgd"')
     _require(0.0 < model.eta < math.inf, "eta", "must be above 0")
     _require(0.0 <= model.l2 < math.inf, "l2", "must be 0 or more")

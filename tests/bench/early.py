@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import resources
 from statistics import median
 
-from streamd.learners.ss3 import SS3Classifier
+from streamd.learners.ss3.model import SS3Classifier
 from streamd.stages.early import EarlyDecisions, Policy, for_and_against
 from streamd.stages.early_evaluation import Comparison, Decision, Evaluation, compare
 

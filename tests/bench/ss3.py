@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from streamd.learners.ss3 import SS3Classifier
+from streamd.learners.ss3.model import SS3Classifier
 from streamd.snapshot import encode
 
 Documents = list[tuple[str, str]]

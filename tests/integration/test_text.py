@@ -17,8 +17,8 @@ from streamd import wiring
 from streamd.cli.ss3 import ss3
 from streamd.cli.topics import create
 from streamd.config import Config
-from streamd.learners import ss3_model_file as model_file
-from streamd.learners.ss3 import SS3Classifier
+from streamd.learners.ss3 import model_file
+from streamd.learners.ss3.model import SS3Classifier
 from streamd.ports import Output
 from streamd.views import EngineView
 from tests.servers.fixtures import kafka_broker  # noqa: F401

@@ -15,7 +15,7 @@ from streamd.learners.bagged import Bagged
 from streamd.learners.groupwise import GroupwiseClassifier, GroupwiseRegressor
 from streamd.learners.linear import LinearClassifier, LinearRegressor
 from streamd.learners.river_model import RiverClassifier, RiverRegressor
-from streamd.learners.ss3 import SS3Classifier
+from streamd.learners.ss3.model import SS3Classifier
 from streamd.snapshot import State, digest
 
 laws = settings(max_examples=20, deadline=None, derandomize=True, database=None)

@@ -355,7 +355,7 @@ def test_a_journal_that_does_not_fit_its_records_is_noticed() -> None:
 
 
 def test_a_text_pipeline_reads_the_text_and_says_which_words_decided() -> None:
-    from streamd.learners.ss3 import SS3Classifier
+    from streamd.learners.ss3.model import SS3Classifier
 
     task = Predicting(msgspec.structs.replace(SETTINGS, task="text"), SS3Classifier, 0)
     texts = [("my card was stolen", "lost"), ("what is the exchange rate", "rate")] * 4

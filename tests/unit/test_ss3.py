@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamd.errors import BadRecord, ConfigError
-from streamd.learners.ss3 import UNKNOWN, SS3Classifier
-from streamd.learners.ss3_explain import as_html, explain, insight
-from streamd.learners.ss3_text import Tokeniser
-from streamd.learners.ss3_vocabulary import vocabulary
+from streamd.learners.ss3.explain import as_html, explain, insight
+from streamd.learners.ss3.model import SS3Classifier
+from streamd.learners.ss3.steps import UNKNOWN
+from streamd.learners.ss3.text import Tokeniser
+from streamd.learners.ss3.vocabulary import vocabulary
 from streamd.snapshot import digest
 
 laws = settings(max_examples=25, deadline=None, derandomize=True, database=None)

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamd.learners.ss3 import SS3Classifier
-from streamd.learners.ss3_explain import explain, insight
-from streamd.learners.ss3_text import clean
-from streamd.learners.ss3_vocabulary import stop_words
+from streamd.learners.ss3.explain import explain, insight
+from streamd.learners.ss3.model import SS3Classifier
+from streamd.learners.ss3.text import clean
+from streamd.learners.ss3.vocabulary import stop_words
 from tests.unit.ss3_golden import GOLDEN, present, settings_of
 
 CASES = {case["name"]: case for case in GOLDEN.get("cases", [])}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from streamd.errors import StateError
-from streamd.learners.ss3 import SS3Classifier
-from streamd.learners.ss3_evaluation import folds, grid_search, surface
-from streamd.learners.ss3_model_file import read, write
-from streamd.learners.ss3_vocabulary import stop_words, vocabulary
+from streamd.learners.ss3.evaluation import folds, grid_search, surface
+from streamd.learners.ss3.model import SS3Classifier
+from streamd.learners.ss3.model_file import read, write
+from streamd.learners.ss3.vocabulary import stop_words, vocabulary
 from tests.unit.test_ss3 import EXAMPLES, learned, told
 
 TEXTS = [text for text, _ in EXAMPLES * 6]

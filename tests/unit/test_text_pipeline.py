@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_predicting import SETTINGS, digest, reason, written
 
 from streamd import snapshot
-from streamd.learners.ss3 import SS3Classifier
+from streamd.learners.ss3.model import SS3Classifier
 from streamd.ports import Record
 from streamd.stages import alerting
 from streamd.stages.early import Policy

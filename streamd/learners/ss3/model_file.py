@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from streamd.errors import StateError
-from streamd.learners.ss3 import SS3Classifier
-from streamd.learners.ss3_vocabulary import BATCH
+from streamd.learners.ss3.model import SS3Classifier
+from streamd.learners.ss3.vocabulary import BATCH
 from streamd.snapshot import State
 
 DEEPEST = 8  # words of an n-gram

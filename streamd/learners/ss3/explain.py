@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from streamd.errors import BadRecord
 from streamd.kernels import ss3 as kernel
-from streamd.learners.ss3 import SS3Classifier
-from streamd.learners.ss3_text import Token
+from streamd.learners.ss3.model import SS3Classifier
+from streamd.learners.ss3.text import Token
 
 Vector = list[float]  # one number a category
 LEVELS = ("word", "sentence", "paragraph")

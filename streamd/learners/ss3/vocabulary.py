@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from streamd.learners.ss3 import SS3Classifier
+from streamd.learners.ss3.model import SS3Classifier
 
 BATCH = 4096  # terms whose values are worked out at a time
 

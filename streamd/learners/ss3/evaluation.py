@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamd.learners.ss3 import SS3Classifier
+from streamd.learners.ss3.model import SS3Classifier
 
 Grid = tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]  # of sigma, lam, rho, alpha
 
