@@ -9,7 +9,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
@@ -17,6 +17,7 @@ from queue import SimpleQueue
 import msgspec
 from msgspec import Struct
 
+from streamd.batches import by_partition, slices
 from streamd.errors import Elsewhere, OffsetGap, Refused, StateError, StreamdError, Transient
 from streamd.operating.choices import CAUTIOUS, Choices
 from streamd.operating.history import COMMAND, Begin
@@ -31,6 +32,11 @@ from streamd.sight import Sight
 from streamd.snapshots import Job, Policy, SnapshotWriter
 
 BATCH = (64, 4096)  # records handed to the shards at once, at least and at most: as many as fit into an epoch
+WORK, BETWEEN, POLLS = (
+    0.02,
+    0.005,
+    4,
+)  # while questions come: seconds of work and of answers, in turn; polls an epoch
 IDLE = 1.0  # seconds without a record after which a partition's event time passes by itself
 BACKOFF = (0.1, 10.0)  # seconds: the first wait after a failure, and the longest
 
@@ -203,12 +209,14 @@ class Engine:
             self._began = time.monotonic()
         self._taken += len(records)
         first = time.monotonic()
-        for partition, own in _by_partition(records).items():
+        for partition, own in by_partition(records).items():
             shard = self._shards.get(partition)
             if shard is None:  # its epoch was void: it will seek back to them
                 continue
             began = time.monotonic()
-            self._apply(shard, own)
+            for part in slices(own, self._at_once()):
+                self._apply(shard, part)
+                self._questions.answer(self._answer, BETWEEN)
             self._quiet[partition] = time.monotonic()
             self._writer.worked(partition, self._quiet[partition] - began)
         self._speed = len(records) / max(time.monotonic() - first, 1e-9)
@@ -392,24 +400,20 @@ class Engine:
     def _room(self) -> int:
         """How many records to poll for: what can be done within an epoch, so that none lasts much longer."""
         least, most = BATCH
-        fitting = min(most, max(least, self._speed * self._setup.pacing.interval))
+        turn = self._setup.pacing.interval / (POLLS if self._questions.come else 1)
+        fitting = min(most, max(least, self._speed * turn))
         return min(int(fitting), max(1, self._setup.pacing.max_records - self._taken))
+
+    def _at_once(self) -> float:
+        """How many records a shard takes before questions are answered again: while none come, all."""
+        return max(BATCH[0], self._speed * WORK) if self._questions.come else math.inf
 
     def _patience(self) -> float:
         """How long a poll may wait: not past the epoch's end, and not at all while a shard is to be restored."""
         if self._waiting:
             return 0.0
+        if self._questions.come:
+            return WORK
         if self._dirty():
             return max(0.0, self._began + self._setup.pacing.interval - time.monotonic())
         return min(self._setup.pacing.interval, IDLE / 4)
-
-
-def _by_partition(records: Sequence[Record]) -> Mapping[int, Sequence[Record]]:
-    """Cut a poll's records by partition, in order."""
-    first = records[0].partition
-    if all(record.partition == first for record in records):
-        return {first: records}
-    cut: dict[int, list[Record]] = {}
-    for record in records:
-        cut.setdefault(record.partition, []).append(record)
-    return cut

@@ -2,9 +2,10 @@
 
 An answer changes nothing: neither the state nor what the stream will be told. Few may wait, and only a little time
 is spent on them at once, so that whoever asks never holds up the stream; who finds no room, or gets no answer in
-time, may ask again later.
+time, may ask again later. While questions come, the engine works in short turns, so that none waits for long.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from streamd.errors import StreamdError, Transient
 
 ROOM = 64  # questions that may wait
 SLICE = 0.02  # seconds of answers between two batches; one is always given
+LATELY = 2.0  # seconds: while questions come closer than that, batches are short
 AGAIN = 1.0  # seconds after which asking again makes sense
 
 
@@ -38,6 +40,7 @@ class Questions:
         self._room = room
         self._waiting: deque[tuple[Question, Future[bytes]]] = deque()
         self._closed = False
+        self._asked = -math.inf
 
     def ask(self, question: Question) -> "Future[bytes]":
         """From any thread. The future gets the answer, BadRecord, NotFound, Elsewhere or Transient.
@@ -47,13 +50,21 @@ class Questions:
         if self._closed or len(self._waiting) >= self._room:
             reason = "the pipeline is stopping" if self._closed else "too many questions wait"
             raise Transient(reason, AGAIN)
+        self._asked = time.monotonic()
         future: Future[bytes] = Future()
         self._waiting.append((question, future))
         return future
 
-    def answer(self, answer: Callable[[Question], bytes]) -> None:
-        """By the engine's thread: answer those that wait, for a moment at most."""
-        end = time.monotonic() + SLICE
+    @property
+    def come(self) -> bool:
+        """Some came a moment ago: the next may be about to."""
+        return time.monotonic() - self._asked < LATELY
+
+    def answer(self, answer: Callable[[Question], bytes], moment: float = SLICE) -> None:
+        """By the engine's thread: answer those that wait, for a moment (seconds) at most."""
+        if not self._waiting:
+            return
+        end = time.monotonic() + moment
         while self._waiting:
             question, future = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
