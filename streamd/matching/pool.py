@@ -251,6 +251,8 @@ class Pool:
             "chances": _copied(self.chances.state()),
             "segments": self.segments.state(),
         }
+        if self.window is not None:
+            parts["window"] = self.window.state()
         attempts = self.attempts.freeze()
         document = {
             "counts": dict(self.counts),
@@ -270,6 +272,8 @@ class Pool:
         self.chances.restore(parts["chances"])
         self.segments.restore(parts["segments"])
         self.attempts.restore(parts["attempts"])
+        if self.window is not None and "window" in parts:  # snapshots of before have none
+            self.window.restore(parts["window"])
         document = parts["pool"].document
         self.counts = dict.fromkeys(COUNTS, 0) | document["counts"]
         self.reasons = dict(document["reasons"])

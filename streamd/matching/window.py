@@ -1,7 +1,7 @@
 """The last arrivals of a pool, kept to be judged in hindsight.
 
-The window is a measure, not part of the state: a snapshot leaves it out, so after a restart it fills anew. What it
-is judged against is what was left to give when it began: of each resource the units that are left now, those that
+The window is part of a pool's state, so the bound goes on after a restart as if there had been none. What it is
+judged against is what was left to give when it began: of each resource the units that are left now, those that
 attempts within the window took, less what older open attempts are expected to take. Resources that joined within
 the window count as if they had been there; capacity that a resetting refill let lapse within it is not counted.
 """
@@ -9,6 +9,7 @@ the window count as if they had been there; capacity that a resetting refill let
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from streamd.kernels import matching as kernel
 from streamd.matching.arrivals import Edges
 from streamd.matching.instance import Floats, Instance, Integers
 from streamd.matching.probabilities import Codes
+from streamd.snapshot import State
 
 if TYPE_CHECKING:
     from streamd.matching.pool import Pool
@@ -62,6 +64,35 @@ class Window:
         self.fresh += 1
         while len(self._seen) > self.arrivals or self._size > self.edges:
             self._size -= len(self._seen.popleft().edges.slots)
+
+    def state(self) -> State:
+        """Arrays made anew: no copy is needed."""
+        none = np.zeros(0)
+        seen = self._seen
+        arrays = {
+            "slots": np.concatenate([np.zeros(0, np.int64), *(s.edges.slots for s in seen)]),
+            "p": np.concatenate([none, *(s.edges.p for s in seen)]),
+            "bids": np.concatenate([none, *(s.edges.bids for s in seen)]),
+            "lengths": np.array([(len(s.edges.slots), len(s.edges.bids)) for s in seen], np.int64).reshape(-1, 2),
+        }
+        told = [(s.match, s.kind, s.codes, int(s.needs), s.barred, s.chosen, s.p, s.units) for s in seen]
+        arrays["seen"] = np.frombuffer(msgspec.msgpack.encode(told), np.uint8)
+        return State(arrays, {})
+
+    def restore(self, state: State) -> None:
+        """Its arrivals are to be judged anew."""
+        lengths = state.arrays["lengths"]
+        edges, bids = np.cumsum(lengths, axis=0)[:-1].T
+        columns = (
+            np.split(np.array(state.arrays["slots"]), edges),
+            np.split(np.array(state.arrays["p"]), edges),
+            np.split(np.array(state.arrays["bids"]), bids),
+        )
+        self._seen, self._size, self.fresh = deque(), 0, 0
+        told = _seen.decode(state.arrays["seen"].tobytes())
+        for one, *own in zip(told, *columns, strict=False):
+            match, kind, codes, needs, barred, chosen, p, units = one
+            self.add(Seen(match, Edges(*own), kind, codes, np.uint64(needs), barred, chosen, p, units))
 
     def take(self, pool: "Pool", now: int) -> Recent | None:
         """The window as arrays, priced with what is known now; None if nothing in it could be matched."""
@@ -141,6 +172,9 @@ class Window:
         left = np.maximum(0.0, capacity - taken - np.maximum(held, 0.0) + back)
         # Whole units, rounded up: a bound must not be too small.
         return left if pool.rule.money else np.ceil(left - 1e-9), reward, waiting
+
+
+_seen = msgspec.msgpack.Decoder(list[tuple[str, str | None, Codes, int, tuple[str, ...], int, float, float]])
 
 
 def _refilled(rows: NDArray[np.void], terms: Floats, now: int) -> tuple[Floats, Floats]:

@@ -1,5 +1,6 @@
 """A pool's last arrivals in hindsight: the window is the stream, its bound the stream's, and it moves on."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,6 +14,9 @@ from streamd.matching.probabilities import Source
 from streamd.matching.resources import Offer, Refill
 from streamd.matching.rules import Rule
 from streamd.matching.window import Window
+from streamd.stages.matching import Matching
+from streamd.views import HindsightView
+from tests.unit.test_matching_stage import SETTINGS, Stream
 
 T, N = 60, 12
 
@@ -133,3 +137,39 @@ def test_learned_probabilities_are_those_known_at_the_end(kind: str) -> None:
     assert len(set(recent.instance.p.tolist())) == 1
     assert recent.instance.p[0] > 0.55
     assert snapshot.digest(pool.state()) == state != before
+
+
+@pytest.mark.parametrize("source", [Source(), Source("beta")], ids=lambda source: source.kind)
+@pytest.mark.parametrize("at", [0, 50, 90])
+def test_the_bound_after_a_kill_is_that_of_an_uninterrupted_run(source: Source, at: int) -> None:
+    # given arrivals and outcomes, the window smaller than the stream
+    chosen = msgspec.structs.replace(SETTINGS, source=source, rule=Rule("random"), window=T // 2, timeout=40)
+    records = Stream()
+    for u in range(N):
+        records.annotator(f"r{u:02}", 3.0, needs=["german"] if u % 2 else [])
+    for t, edges in enumerate(stream()):
+        more = {"kind": "bank", "needs": ["german"]} if t % 3 else {"exclude": ["r01"]}
+        records.query(f"q{t}", *([f"r{u:02}", p] for u, p in edges), **more)
+        records.outcome(f"q{t - 5}", t % 2 == 0)
+    whole = Matching(chosen, 0)
+    whole.take(records.records)
+    # when a worker is killed and another goes on from the snapshot and the journal
+    live, restored = Matching(chosen, 0), Matching(chosen, 0)
+    live.take(records.records[:at])
+    kept = live.freeze()()
+    taken = live.take(records.records[at:])
+    restored.restore(kept)
+    restored.replay(records.records[at:], taken.refused, taken.memos)
+    # then what is shown of its last arrivals is the same
+    found = [judged(task) for task in (whole, restored)]
+    assert found[0] == found[1]
+    assert found[0].arrivals == T // 2
+    assert snapshot.digest(whole.freeze()()) == snapshot.digest(restored.freeze()())
+
+
+def judged(task: Matching) -> HindsightView:
+    pool = task.pools["desk"]
+    assert pool.window is not None
+    recent = pool.window.take(pool, task.now)
+    assert recent is not None
+    return judge(recent, pool.rule, {"greedy": Rule("greedy")}, 20)
