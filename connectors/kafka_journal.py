@@ -8,6 +8,7 @@ from kafka import errors as kafka_errors
 
 from connectors.kafka_cluster import translated
 from connectors.kafka_protocol import Assembler, to_chunk
+from connectors.kafka_settings import hurry
 from streamd.errors import Transient
 from streamd.ports import JournalEntry
 
@@ -50,6 +51,7 @@ def read_journal(
         )
     try:
         with translated(f"reading journal {topic}[{partition}]"):
+            hurry(consumer._client.cluster)
             consumer.assign([where])
             oldest = consumer.beginning_offsets([where], timeout_ms=milliseconds)[where]
             consumer.seek(where, max(start, oldest))

@@ -18,7 +18,7 @@ from connectors.kafka_cluster import translated
 from connectors.kafka_member import Member, opened
 from connectors.kafka_order import in_order
 from connectors.kafka_protocol import check_output_partition, check_positions, to_chunks, to_committed, to_metadata
-from connectors.kafka_settings import Membership, python_consumer, python_producer
+from connectors.kafka_settings import Membership, hurry, python_consumer, python_producer
 from streamd.errors import Transient
 from streamd.ports import Committed, Epoch, Lag, Output, Polled, Record, partition_of
 
@@ -39,6 +39,7 @@ class KafkaLog(Member):
     def _join(self) -> None:
         with translated("joining the group", opening=True):
             consumer = self._consumer = KafkaConsumer(**self._consumer_settings)
+            hurry(consumer._client.cluster)
             self._rebalances.consumer = consumer
             consumer.subscribe(topics=list(self._inputs), listener=self._rebalances)
 
@@ -51,6 +52,7 @@ class KafkaLog(Member):
     def _make_producer(self, opening: bool = False) -> None:
         with translated("initialising transactions", opening):
             producer = BoundedProducer(**self._producer_settings)
+            hurry(producer._metadata)
             try:
                 producer.init_transactions()
             except BaseException:

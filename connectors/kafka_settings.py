@@ -12,6 +12,7 @@ from streamd.errors import ConfigError
 
 BATCH = 256 << 10  # bytes; each request then carries a useful amount
 REQUEST = 64 << 20  # bytes; what a topic takes is for the broker to say
+LOOK = 10  # milliseconds between two questions about the cluster
 QUEUE = 2_000_000  # records; an epoch is far smaller
 
 
@@ -75,6 +76,12 @@ def python_connection(brokers: Sequence[str], security: Security) -> dict[str, A
             "sasl_plain_password": security.password,
         }
     )
+
+
+def hurry(cluster: Any) -> None:
+    """kafka-python asks about the cluster no more than ten times a second, whatever it is told, and so lets a new
+    client wait for its topic, which its first question did not name."""
+    cluster.config["retry_backoff_ms"] = LOOK
 
 
 def librdkafka_connection(brokers: Sequence[str], security: Security) -> dict[str, Any]:
