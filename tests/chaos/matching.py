@@ -3,10 +3,11 @@
     python -m tests.chaos.matching --client confluent --kills 20 --seed 1
 
 prints a JSON report. Pools on two partitions get arrivals, some of them twice, and outcomes of what was matched,
-some of them twice. The worker is killed with SIGKILL at random moments and started again; at the end one runs
-until nothing waits. Then journal, outputs and state are held against each other: what a fresh shard decides over
-the journal's records is what was decided and written, byte for byte; no arrival has two answers, and no resource
-more successes and open attempts than its capacity.
+some of them twice; every third arrival is a query, which waits if nobody is free. Odd seeds learn probabilities,
+even ones take them from the edges, so that runs of arrivals are decided at once. The worker is killed with SIGKILL
+at random moments and started again; at the end one runs until nothing waits. Then journal, outputs and state are
+held against each other: what a fresh shard decides over the journal's records is what was decided and written,
+byte for byte; no arrival has two answers, and no resource more successes and open attempts than its capacity.
 """
 
 import argparse
@@ -64,7 +65,7 @@ outcomes = "{group}-outcomes"
 matches = "{group}-matches"
 timeout = "1h"
 rule = {{ hold = "block", seed = 3 }}
-probabilities = {{ kind = "beta", explore = "thompson" }}
+probabilities = {{ {source} }}
 hindsight = {{ every = 50 }}
 """
 POOLS = ("north", "south", "east", "west")
@@ -82,7 +83,8 @@ class Play:
         self.folder = folder
         group = f"cm-{os.getpid()}-{time.time_ns() % 10**9}"
         self.file = folder / "streamd.toml"
-        self.file.write_text(SETTINGS.format(group=group, broker=broker, client=client))
+        source = 'kind = "beta", explore = "thompson"' if seed % 2 else 'kind = "event"'
+        self.file.write_text(SETTINGS.format(group=group, broker=broker, client=client, source=source))
         self.config: Config = configuration.load(self.file)
         self.pipeline = self.config.pipeline["desk"]
         self.client: LogClient = wiring.client(self.config)
@@ -107,14 +109,16 @@ class Play:
         """A few arrivals, and outcomes of what was matched meanwhile."""
         new = range(self.arrivals, self.arrivals + 12)
         self.arrivals += 12
+        now = int(time.time() * 1000)
         again = self.rng.sample(range(self.arrivals), 2)
         asked = [
             {
                 "id": f"a{i}",
                 "pool": POOLS[i % len(POOLS)],
                 "kind": str(i % 3),
-                "edges": [[f"r{(i * 7 + k) % RESOURCES:02}"] for k in range(5)],
+                "edges": [[f"r{(i * 7 + k) % RESOURCES:02}", 0.2 + 0.13 * k] for k in range(5)],
             }
+            | ({"reply": {"topic": "labels", "key": "k"}, "deadline": now + 3000} if i % 3 == 0 else {})
             for i in (*new, *again)
         ]
         self._send(self.pipeline.events, asked)
@@ -170,6 +174,7 @@ def check(play: Play) -> dict[str, Any]:
         "wrong": wrong,
         "arrivals": counts["arrivals"],
         "matched": counts["matched"],
+        "waited": counts["waited"],
         "epochs": counts["epochs"],
     }
 
@@ -213,6 +218,7 @@ def _check_partition(play: Play, partition: int, wrong: list[str], counts: "Coun
             wrong.append(f"pool {name}: a resource gave more than it has")
         counts["arrivals"] += pool.counts["arrivals"]
         counts["matched"] += pool.counts["matched"]
+    counts["waited"] += task.show().counts["waited"]
     counts["epochs"] += shard.sequence
 
 
