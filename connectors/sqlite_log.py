@@ -8,13 +8,13 @@ import fcntl
 import heapq
 import os
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from connectors import sqlite_journal
 from connectors import sqlite_topics as topics
 from connectors.sqlite_file import SqliteFile
 from connectors.sqlite_topics import MASK, SHIFT, Retention, Topic
@@ -24,7 +24,6 @@ from streamd.ports import (
     Epoch,
     JournalEntry,
     Lag,
-    Output,
     Polled,
     Record,
     ShardEpoch,
@@ -34,8 +33,6 @@ from streamd.ports import (
 POLL_BYTES = 32 << 20  # of values at which a poll is full, whatever max_records says
 STRIDE = 64  # records at most between two looks at the bytes
 NAPS = (0.001, 0.02)  # seconds between two looks for new records: the first, the longest
-TRIM = 32  # journal entries removed per transaction
-APPEND_RECORDS, APPEND_BYTES = 10_000, 8 << 20  # of one transaction of an appender
 
 
 class SqliteLog:
@@ -217,15 +214,12 @@ class SqliteLog:
             self._know(name)
         outputs = topics.batch(epoch.outputs, lambda output: self._topics[output.topic])
         now = int(time.time() * 1000)
-        entries = [
-            (self._journal, shard.partition, shard.sequence, now, zlib.crc32(shard.entry), shard.entry)
-            for shard in epoch.shards
-        ]
+        entries = sqlite_journal.rows(self._journal, epoch.shards, now)
         with self._file.write() as db:
             topics.append(db, outputs, now)
             for shard in epoch.shards:
                 self._move(shard, now)
-            db.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)", entries)
+            sqlite_journal.append(db, entries)
         return {shard.partition: shard.sequence + 1 for shard in epoch.shards}
 
     def _move(self, shard: ShardEpoch, now: int) -> None:
@@ -252,25 +246,13 @@ class SqliteLog:
     def journal(
         self, partition: int, start: int, after: int | None, through: int | None
     ) -> Iterator[JournalEntry]:
-        return _journal(self._file, self._journal, partition, after, through)
+        return sqlite_journal.read(self._file, self._journal, partition, after, through)
 
     def journal_end(self, partition: int) -> int:
-        return _entries(self._file, self._journal, partition)[1] + 1
+        return sqlite_journal.end(self._file, self._journal, partition)
 
     def trim_journal(self, partition: int, below: int, before: int) -> None:
-        old = (
-            "SELECT sequence FROM journal WHERE name = :name AND partition = :partition"
-            " AND sequence < :below AND written < :before"
-        )
-        bite = (
-            "DELETE FROM journal WHERE name = :name AND partition = :partition"
-            f" AND sequence IN ({old} ORDER BY sequence LIMIT {TRIM})"
-        )
-        which = {"name": self._journal, "partition": partition, "below": below, "before": before}
-        removed = TRIM
-        while removed == TRIM:
-            with self._file.write() as db:
-                removed = db.execute(bite, which).rowcount
+        sqlite_journal.trim(self._file, self._journal, partition, below, before)
 
     def lag(self) -> Mapping[tuple[str, int], Lag]:
         now = time.time()
@@ -297,101 +279,6 @@ class SqliteLog:
             self._seat = None
 
 
-def _entries(file: SqliteFile, journal: str, partition: int) -> tuple[int, int]:
-    """The first and the last that are there; (1, 0) without any."""
-    query = "SELECT min(sequence), max(sequence) FROM journal WHERE name = ? AND partition = ?"
-    with file.errors():
-        first, last = file.db.execute(query, (journal, partition)).fetchone()
-    return (1, 0) if first is None else (first, last)
-
-
-def _journal(
-    file: SqliteFile, journal: str, partition: int, after: int | None, through: int | None
-) -> Iterator[JournalEntry]:
-    """One statement an entry: an iterator left half-way must not hold a read transaction open."""
-    query = "SELECT checksum, entry FROM journal WHERE name = ? AND partition = ? AND sequence = ?"
-    first, last = _entries(file, journal, partition)
-    after = first - 1 if after is None else after
-    through = max(after, last) if through is None else through
-    for sequence in range(after + 1, through + 1):
-        with file.errors():
-            row = file.db.execute(query, (journal, partition, sequence)).fetchone()
-        if row is None or zlib.crc32(row[1]) != row[0]:
-            what = "missing" if row is None else "damaged"
-            raise StateError(f"journal {journal} partition {partition}: entry {sequence} is {what}")
-        yield JournalEntry(sequence, row[1], sequence)
-
-
-class SqliteLogClient:
-    """The port `LogClient` on one file; the file is made if it is missing."""
-
-    def __init__(self, path: str | Path, *, synchronous: str = "FULL", wait: float = 10.0) -> None:
-        self._file = SqliteFile(path, synchronous=synchronous, wait=wait)
-
-    def create(self, topic: str, partitions: int, retention: Retention | None = None) -> None:
-        found = len(topics.create(self._file, topic, partitions).streams)
-        if found != partitions:
-            raise ConfigError("", f"topic {topic} exists with {found} partitions, not {partitions}")
-        if retention is not None:
-            topics.keep(self._file, topic, retention)
-
-    def topics(self) -> Mapping[str, TopicInfo]:
-        with self._file.errors():
-            return topics.infos(self._file.db)
-
-    def append(self, topic: str, records: Iterable[Output]) -> int:
-        found = self._need(topic)
-        total = 0
-        for part in _parts(records):
-            batch = topics.batch(part, lambda _: found)
-            with self._file.write() as db:
-                topics.append(db, batch, int(time.time() * 1000))
-            total += batch.count
-        return total
-
-    def _need(self, topic: str) -> Topic:
-        with self._file.errors():
-            return topics.need(self._file.db, topic)
-
-    def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[Record]:
-        number = self._number(topic, partition)
-        with self._file.errors():
-            rows = topics.rows(self._file.db, number, max(offset, 0), limit).fetchall()
-        return topics.records(rows, {number: topic}, partition)
-
-    def _number(self, topic: str, partition: int) -> int:
-        streams = self._need(topic).streams
-        if not 0 <= partition < len(streams):
-            raise ConfigError("", f"topic {topic} has {len(streams)} partitions, none numbered {partition}")
-        return streams[partition]
-
-    def since(self, topic: str, partition: int, moment: int) -> int:
-        number = self._number(topic, partition)
-        first, end = self.ends(topic)[partition]
-        with self._file.errors():
-            return topics.young(self._file.db, number, first, end, moment)
-
-    def journal(self, topic: str, partition: int, start: int, after: int | None) -> Iterator[JournalEntry]:
-        if after is None and start > _entries(self._file, topic, partition)[0]:
-            after = start - 1  # a journal offset is a sequence number here
-        return _journal(self._file, topic, partition, after, None)
-
-    def journal_since(self, topic: str, partition: int, moment: int) -> int:
-        query = "SELECT min(sequence) FROM journal WHERE name = ? AND partition = ? AND written >= ?"
-        with self._file.errors():
-            (found,) = self._file.db.execute(query, (topic, partition, moment)).fetchone()
-        return _entries(self._file, topic, partition)[1] + 1 if found is None else int(found)
-
-    def ends(self, topic: str) -> Sequence[tuple[int, int]]:
-        self._need(topic)
-        with self._file.errors():
-            query = "SELECT first, next FROM stream WHERE topic = ? ORDER BY partition"
-            return [(first, end) for first, end in self._file.db.execute(query, (topic,))]
-
-    def close(self) -> None:
-        self._file.close()
-
-
 def _take_seat(path: Path, group: str) -> int:
     """Lock the group's seat: a file that the operating system unlocks when the process dies, however it dies."""
     name = Path(f"{path}.{quote(group, safe='')}.lock")
@@ -416,17 +303,3 @@ def _take(rows: Iterator[Any], limit: int, room: int) -> tuple[list[Any], int]:
         room -= sum(len(row[4]) for row in more if row[4])
         stride = min(2 * stride, STRIDE)
     return taken, room
-
-
-def _parts(records: Iterable[Output]) -> Iterator[list[Output]]:
-    """Cut into what one transaction takes, so that a large append lets others in."""
-    part: list[Output] = []
-    size = 0
-    for record in records:
-        part.append(record)
-        size += len(record.value or b"")
-        if len(part) >= APPEND_RECORDS or size >= APPEND_BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from connectors.sqlite_log import SqliteLog, SqliteLogClient
+from connectors.sqlite_client import SqliteLogClient
+from connectors.sqlite_log import SqliteLog
 from connectors.sqlite_store import SqliteStore
 from connectors.sqlite_topics import Retention
 from streamd import config as configuration

@@ -15,8 +15,9 @@ from redis_harness import RedisHarness
 from connectors import sqlite_topics
 from connectors.confluent_log import ConfluentLog
 from connectors.kafka_log import KafkaLog
+from connectors.sqlite_client import SqliteLogClient
 from connectors.sqlite_file import SqliteFile
-from connectors.sqlite_log import SqliteLog, SqliteLogClient
+from connectors.sqlite_log import SqliteLog
 from connectors.sqlite_store import SqliteStore
 from connectors.sqlite_topics import Retention
 from streamd.ports import Log, LogClient, Store

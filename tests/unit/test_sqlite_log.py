@@ -9,8 +9,9 @@ from random import Random
 
 import pytest
 
+from connectors.sqlite_client import SqliteLogClient
 from connectors.sqlite_file import SqliteFile
-from connectors.sqlite_log import SqliteLog, SqliteLogClient
+from connectors.sqlite_log import SqliteLog
 from connectors.sqlite_topics import Retention
 from streamd.errors import ConfigError, Fenced, StateError, Transient
 from streamd.ports import Committed, Epoch, Output, Record, ShardEpoch

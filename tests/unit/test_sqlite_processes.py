@@ -8,12 +8,14 @@ from random import Random
 
 import pytest
 
-from connectors.sqlite_log import SqliteLog, SqliteLogClient
+from connectors.sqlite_client import SqliteLogClient
+from connectors.sqlite_log import SqliteLog
 from streamd.ports import Epoch, Output, ShardEpoch
 
 PRELUDE = """
 import resource, sys
-from connectors.sqlite_log import SqliteLog, SqliteLogClient
+from connectors.sqlite_client import SqliteLogClient
+from connectors.sqlite_log import SqliteLog
 from connectors.sqlite_store import SqliteStore
 from streamd.errors import Fenced, StateError
 from streamd.ports import Epoch, Output, ShardEpoch

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from connectors.sqlite_client import SqliteLogClient
 from connectors.sqlite_file import SqliteFile
-from connectors.sqlite_log import SqliteLog, SqliteLogClient
+from connectors.sqlite_log import SqliteLog
 from connectors.sqlite_store import SqliteStore
 from streamd.errors import StateError
 from streamd.ports import Epoch, ShardEpoch
