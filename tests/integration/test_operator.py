@@ -194,6 +194,10 @@ def test_an_operators_day(operator: Operator) -> None:
     assert (shard["positions"], shard["memory"] > 0) == ({topic: operator.sent}, True)
     assert [fact["what"] for fact in operator.json("trace", "3")] == ["events", "predictions"]
 
+    # the live model is asked
+    for verb in ("predict", "explain"):
+        assert operator.json(verb, "p", '{"features": {"x": 1.0}}')["model"].startswith("river/")
+
     # a reload: what can change does, the rest is named; a broken file changes nothing; SIGHUP is the same
     operator.edit("[pipeline.p]\n", "[pipeline.p]\ntop = 1\n")
     assert "a reload would change: pipeline.p.top" in operator.run("check", "--against-live")[1]
@@ -243,6 +247,13 @@ def test_an_operators_day(operator: Operator) -> None:
     assert operator.json("dead-letters", "retry", "--at", "0/1")["letters"] == 0
     assert [one["tries"] for one in operator.json("dead-letters", "show")] == [1]
     assert operator.end() == 0
+
+    # another cluster, or here another group: a new shard from the exported state, at positions that mean something
+    operator.edit(f'group = "{operator.config.group}"', f'group = "{operator.config.group}-2"')
+    imported = ("snapshot", "import", "p", "p.snapshot", "--at-offsets", f"{topic}={operator.sent}")
+    assert operator.json(*imported)["outcomes"][0]["done"]
+    (verified,) = operator.json("replay", "--verify")
+    assert [(one["problem"], one["through"]) for one in verified["partitions"]] == [("", 1)]
 
 
 SHADOW = """

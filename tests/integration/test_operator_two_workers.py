@@ -94,7 +94,9 @@ def test_all_commands_reach_both_workers(
     code, text = operator.run("check", "--against-live", "--workers", "3")
     assert (code, "nobody answers there" in text) == (1, True), text
 
-    # commands are carried out in all shards, wherever they are
+    # commands are carried out in all shards, wherever they are, but by nobody who has not the shard
+    code, text = operator.run("snapshot", "rollback", "p", "-p", other, "--before", "0s")
+    assert (code, f"no worker answered for partitions {other}" in text) == (1, True), text
     rolled = operator.json("snapshot", "rollback", "p", "--before", "0s", *both)
     assert [(one["partition"], one["done"]) for one in rolled["outcomes"]] == [(0, True), (1, True)]
     promoted = operator.json("promote", "p", "slow", *both)
