@@ -80,13 +80,13 @@ class Attempts:
         match = f"{arrival}/{attempt}"
         return self.open.get(match) or self.closed.get(match)
 
-    def add(self, new: Attempt) -> None:
-        """Keep a new answer."""
-        self._latest[new.arrival] = max(new.attempt, self._latest.get(new.arrival, 0))
+    def add(self, new: Attempt, match: str) -> None:
+        """Keep a new answer under the id of its match."""
+        if new.attempt > self._latest.get(new.arrival, 0):
+            self._latest[new.arrival] = new.attempt
         if new.status != "open":
             self._remember(new)
             return
-        match = new.id
         self.open[match] = new
         heapq.heappush(self._due, (new.decision.open_until, match))
         if len(self._due) > 2 * len(self.open) + 64:

@@ -180,7 +180,8 @@ class Pool:
             needs = self.resources.needs(arrival.needs) if arrival.needs else np.uint64(0)
             told = (arrival.kind, codes, needs, self._barred(arrival), slot, decision.p, decision.units)
             self.window.add(Seen(f"{arrival.id}/{arrival.attempt}", edges, *told))
-        self._answered(Attempt(decision, arrival.id, arrival.attempt, now, arrival.kind, codes))
+        match = f"{arrival.id}/{arrival.attempt}"
+        self._answered(Attempt(decision, arrival.id, arrival.attempt, now, arrival.kind, codes), match)
         if decision.resource is None:
             return True
         kernel.book(slot, decision.p, decision.units, now, self.resources.state)
@@ -197,7 +198,7 @@ class Pool:
             if self.window is not None:
                 told = (one.kind, NO_CODES, np.uint64(0), (), slot, decision.p, decision.units)
                 self.window.add(Seen(one.match, edges, *told))
-            self._answered(Attempt(decision, one.arrival, one.attempt, one.now, one.kind))
+            self._answered(Attempt(decision, one.arrival, one.attempt, one.now, one.kind), one.match)
         return [one.decision for one in answered]
 
     def best(self, arrival: Arrival, now: int) -> Decision:
@@ -313,8 +314,8 @@ class Pool:
 
     # --- applying
 
-    def _answered(self, kept: Attempt) -> None:
-        """Remember an answer that is new."""
+    def _answered(self, kept: Attempt, match: str) -> None:
+        """Remember an answer that is new. match: its id."""
         self.counts["arrivals"] += 1
         if kept.decision.resource is not None:
             self.counts["matched"] += 1
@@ -323,7 +324,7 @@ class Pool:
             self.counts["unmatched"] += 1
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
             kept = msgspec.structs.replace(kept, kind=None, codes=NO_CODES, status="unmatched")
-        self.attempts.add(kept)
+        self.attempts.add(kept, match)
 
     def _remember_distinct(self, key: str, resource: str) -> None:
         self._taken[key] = (*self._taken.pop(key, ()), resource)

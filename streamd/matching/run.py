@@ -87,6 +87,7 @@ class Runner:
             raw, ends, moments, waits, self._most, names.table, names.seed, *written, *resources.state
         )
         lists = (found[:done].tolist(), score[:done].tolist(), told[:done].tolist(), why[:done].tolist())
+        told_names = text.decode("latin-1")  # names are ASCII; what is not is none of theirs
         answered, first = [], 0
         for one, places, scores, numbers, (slot, reason, unknown), size in zip(
             asked, *lists, sizes[:done].tolist(), strict=False
@@ -97,7 +98,9 @@ class Runner:
                 edges = Edges(self._slots[own].copy(), self._p[own].copy(), NO_EDGES.bids)
                 first += size
             decision = (
-                Decision(None, REASONS[reason]) if slot < 0 else _decision(one, text, places, scores, *numbers)
+                Decision(None, REASONS[reason])
+                if slot < 0
+                else _decision(one, told_names, places, scores, *numbers)
             )
             answered.append(Answered(decision, slot, unknown, edges))
         return answered
@@ -108,7 +111,7 @@ class Runner:
 
 
 def _decision(
-    one: Listed, text: bytes, places: list[list[int]], scores: list[float], p: float, k: float, load: float
+    one: Listed, text: str, places: list[list[int]], scores: list[float], p: float, k: float, load: float
 ) -> Decision:
-    best = tuple([(text[a:b].decode(), score) for (a, b), score in zip(places, scores, strict=True) if a >= 0])
+    best = tuple([(text[a:b], score) for (a, b), score in zip(places, scores, strict=True) if a >= 0])
     return Decision(best[0][0], "", p, scores[0], k, load, 1.0, one.until, best)

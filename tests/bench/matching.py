@@ -4,8 +4,8 @@
     python -m tests.bench.matching --long        also (1M, 500), and bytes per resource at 1M
 
 Both cores make the same decisions on the same arrivals and coins; that is checked. Rounds take turns; the ratio is
-the median over rounds. From bytes to bytes: decode an arrival, decide, book, encode its match; no log; `cpu us`:
-microseconds of processor for that.
+the median over rounds. From bytes to bytes: decode an arrival, decide, book, remember, journal, encode its match;
+no log; `cpu us`: microseconds of processor for that; beside it plain Python that decodes, decides and encodes.
 """
 
 import argparse
@@ -124,6 +124,13 @@ def from_bytes(task: Matching, batch: Sequence[Record], turn: list[int]) -> Time
     return timed
 
 
+def plain_json(stream: Stream, batch: Sequence[Record], ids: dict[str, int]) -> Timed:
+    values, coins = [record.value for record in batch if record.value], stream.coins.tolist()
+    watch = Watch()
+    reference.from_bytes(values, ids, coins)
+    return watch.read()
+
+
 def resident() -> int:
     """Bytes. Linux only."""
     found = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
@@ -142,13 +149,16 @@ def measure(n: int, d: int, T: int, rounds: int) -> tuple[str, ...]:
         raise RuntimeError("the cores do not agree")
     gc.collect()
     batch, task, turn = records(stream), stage(stream), [0]
-    whole = interleaved({"stage": lambda: from_bytes(task, batch, turn)}, rounds)
+    ids = {name(u): u for u in range(n)}
+    both = {"stage": lambda: from_bytes(task, batch, turn), "json": lambda: plain_json(stream, batch, ids)}
+    whole = interleaved(both, rounds)
     return (
         f"{n:,} x {d}",
         speed(results["core"], T)[0],
         speed(results["plain"], T)[0],
         ratio(results["plain"], results["core"]),
         *speed(whole["stage"], T),
+        ratio(whole["json"], whole["stage"]),
         f"{bytes_each:.0f}" if n >= 1_000_000 else "",
     )
 
@@ -159,7 +169,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(arguments)
     rows = [measure(n, d, T, given.rounds) for n, d, T in (SIZES if given.long else SIZES[:2])]
-    columns = ("size x degree", "core/s", "plain/s", "core over plain", "bytes to bytes/s", "cpu us", "B each")
+    columns = (
+        "size x degree",
+        "core/s",
+        "plain/s",
+        "core over plain",
+        "bytes to bytes/s",
+        "cpu us",
+        "over plain JSON",
+        "B each",
+    )
     print_table("\ndecisions", columns, rows)
     console().print("aims: core 200,000/s and stage 20,000/s at 10,000 x 50, core never under plain, 200 B each")
 
