@@ -19,10 +19,10 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 
 from connectors.kafka_member import Member, opened
 from connectors.kafka_order import in_order
-from connectors.kafka_protocol import check_output_partition, check_positions, to_chunks, to_committed, to_metadata
+from connectors.kafka_protocol import check_positions, to_chunks, to_metadata
 from connectors.kafka_settings import Membership, librdkafka_consumer, librdkafka_producer
 from streamd.errors import ConfigError, Fenced, StateError, Transient
-from streamd.ports import Committed, Epoch, Lag, Output, Polled, Record, ShardEpoch
+from streamd.ports import Epoch, Lag, Output, Polled, Record, ShardEpoch
 
 FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 HOPELESS = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_TIMESTAMP}
@@ -135,17 +135,11 @@ class ConfluentLog(Member):
                 consumer.assign([TopicPartition(*where, offset) for where, offset in self._reading.items()])
             self._moved = False
 
-    def seek(self, partition: int, positions: Mapping[str, int]) -> Mapping[str, int]:
-        self._check_owned(partition)
-        kept = self._kept(partition)
-        check_positions(partition, positions, kept)
-        starts = {topic: positions.get(topic, oldest) for topic, (oldest, _) in kept.items()}
-        for topic, (_, end) in kept.items():
-            self._reading[topic, partition] = starts[topic]
+    def _start(self, partition: int, starts: Mapping[str, int]) -> None:
+        for topic, start in starts.items():
+            self._reading[topic, partition] = start
             self._reached.pop((topic, partition), None)
-            self._lag.starts(topic, partition, end)
         self._moved = True
-        return starts
 
     def pause(self, partition: int) -> None:
         self._check_owned(partition)
@@ -153,19 +147,17 @@ class ConfluentLog(Member):
             self._reading.pop((topic, partition), None)
         self._moved = True
 
-    def committed(self, partition: int) -> Committed:
+    def _fetch_committed(self, partition: int) -> Mapping[str, tuple[int, str]]:
         with translated(f"reading the committed offsets of partition {partition}"):
             wheres = [TopicPartition(topic, partition) for topic in self._inputs]
             found = opened(self._consumer).committed(wheres, self._timeout)
             for where in found:
                 if where.error is not None:
                     raise KafkaException(where.error)
-        there = {where.topic: (where.offset, where.metadata) for where in found if where.offset != OFFSET_INVALID}
-        return to_committed(there, self._given.group, partition)
+        return {where.topic: (where.offset, where.metadata) for where in found if where.offset != OFFSET_INVALID}
 
     def commit(self, epoch: Epoch) -> Mapping[int, int]:
-        for shard in epoch.shards:
-            self._check_owned(shard.partition)
+        self._check_all_owned(epoch)
         if not self._member_id():
             raise Transient(f"group {self._given.group}: {self._given.worker} is not a member now")
         membership = opened(self._consumer).consumer_group_metadata()
@@ -186,12 +178,10 @@ class ConfluentLog(Member):
         return str(opened(self._consumer).memberid() or "")
 
     def _send(self, producer: Producer, output: Output) -> None:
-        partitions = self._known(output)
+        self._checked(output)
         partition = output.partition
         if partition is None:
             partition = BY_KEY if output.key is not None else 0
-        else:
-            check_output_partition(output.topic, partition, partitions)
         producer.produce(
             output.topic,
             value=output.value,

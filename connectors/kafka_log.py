@@ -17,10 +17,10 @@ from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
 from connectors.kafka_cluster import translated
 from connectors.kafka_member import Member, opened
 from connectors.kafka_order import in_order
-from connectors.kafka_protocol import check_output_partition, check_positions, to_chunks, to_committed, to_metadata
+from connectors.kafka_protocol import check_positions, to_chunks, to_metadata
 from connectors.kafka_settings import Membership, hurry, python_consumer, python_producer
 from streamd.errors import Transient
-from streamd.ports import Committed, Epoch, Lag, Output, Polled, Record, partition_of
+from streamd.ports import Epoch, Lag, Output, Polled, Record, partition_of
 
 
 class KafkaLog(Member):
@@ -87,19 +87,13 @@ class KafkaLog(Member):
         """Raises OffsetGap, unless the offset is there after all."""
         check_positions(where.partition, {where.topic: offset}, self._kept(where.partition))
 
-    def seek(self, partition: int, positions: Mapping[str, int]) -> Mapping[str, int]:
-        self._check_owned(partition)
+    def _start(self, partition: int, starts: Mapping[str, int]) -> None:
         consumer = opened(self._consumer)
-        kept = self._kept(partition)
-        check_positions(partition, positions, kept)
-        starts = {topic: positions.get(topic, oldest) for topic, (oldest, _) in kept.items()}
         for topic, start in starts.items():
             where = TopicPartition(topic, partition)
             consumer.seek(where, start)
             consumer.resume(where)
-            self._lag.starts(topic, partition, kept[topic][1])
         self._live.add(partition)
-        return starts
 
     def pause(self, partition: int) -> None:
         self._check_owned(partition)
@@ -109,19 +103,17 @@ class KafkaLog(Member):
         consumer.pause(*(where for where in wheres if where in held))
         self._live.discard(partition)
 
-    def committed(self, partition: int) -> Committed:
+    def _fetch_committed(self, partition: int) -> Mapping[str, tuple[int, str]]:
         # One request for all topics, which `committed` cannot: who sleeps between two of them sees two epochs.
         coordinator = opened(self._consumer)._coordinator
         coordinator._offset_fetch_futures.clear()  # a question that timed out would be answered as of then
         wheres = [TopicPartition(topic, partition) for topic in self._inputs]
         with translated(f"reading the committed offsets of partition {partition}"):
             told = coordinator.fetch_committed_offsets(wheres, timeout_ms=self._milliseconds)
-        found = {where.topic: (at.offset, at.metadata) for where, at in told.items() if at.offset >= 0}
-        return to_committed(found, self._given.group, partition)
+        return {where.topic: (at.offset, at.metadata) for where, at in told.items() if at.offset >= 0}
 
     def commit(self, epoch: Epoch) -> Mapping[int, int]:
-        for shard in epoch.shards:
-            self._check_owned(shard.partition)
+        self._check_all_owned(epoch)
         membership = self._membership()
         producer = opened(self._producer)
         with translated("committing an epoch"), stale_metadata():
@@ -149,8 +141,7 @@ class KafkaLog(Member):
         return str(membership.member_id) if membership.state == MemberState.STABLE else ""
 
     def _send(self, producer: KafkaProducer, output: Output) -> None:
-        partitions = self._known(output)
-        check_output_partition(output.topic, output.partition, partitions)
+        partitions = self._checked(output)
         producer.send(
             output.topic,
             value=output.value,

@@ -10,10 +10,16 @@ from typing import TypeVar
 from connectors.kafka_cluster import Cluster, Seat
 from connectors.kafka_journal import read_journal
 from connectors.kafka_lag import LagWatch
-from connectors.kafka_protocol import check_names, whole_partitions
+from connectors.kafka_protocol import (
+    check_names,
+    check_output_partition,
+    check_positions,
+    to_committed,
+    whole_partitions,
+)
 from connectors.kafka_settings import Membership, python_connection
 from streamd.errors import ConfigError, StateError, Transient
-from streamd.ports import JournalEntry, Output, TopicInfo
+from streamd.ports import Committed, Epoch, JournalEntry, Output, TopicInfo
 
 T = TypeVar("T")
 
@@ -54,6 +60,14 @@ class Member(ABC):
     @abstractmethod
     def _discard_producer(self) -> None:
         """Let go of it, if there is one, without finishing anything."""
+
+    @abstractmethod
+    def _start(self, partition: int, starts: Mapping[str, int]) -> None:
+        """Deliver a partition from these offsets on, one of each input."""
+
+    @abstractmethod
+    def _fetch_committed(self, partition: int) -> Mapping[str, tuple[int, str]]:
+        """The stable (offset, metadata) of each input that has one."""
 
     # --- opening, recovering, closing
 
@@ -156,12 +170,35 @@ class Member(ABC):
         self._partitions = cluster.check_inputs(self._inputs, journal)
         cluster.create_journal(journal, self._partitions)
 
+    def seek(self, partition: int, positions: Mapping[str, int]) -> Mapping[str, int]:
+        self._check_owned(partition)
+        kept = self._kept(partition)
+        check_positions(partition, positions, kept)
+        starts = {topic: positions.get(topic, oldest) for topic, (oldest, _) in kept.items()}
+        for topic, (_, end) in kept.items():
+            self._lag.starts(topic, partition, end)
+        self._start(partition, starts)
+        return starts
+
+    def committed(self, partition: int) -> Committed:
+        return to_committed(self._fetch_committed(partition), self._given.group, partition)
+
+    def _check_all_owned(self, epoch: Epoch) -> None:
+        for shard in epoch.shards:
+            self._check_owned(shard.partition)
+
     def _check_owned(self, partition: int) -> None:
         if partition not in self._owned:
             raise Transient(f"partition {partition} is not assigned to {self._given.worker}")
 
     def _kept(self, partition: int) -> dict[str, tuple[int, int]]:
         return opened(self._cluster).kept(self._inputs, partition)
+
+    def _checked(self, output: Output) -> int:
+        """The partitions of an output's topic. Raises ConfigError where it names one that is not there."""
+        partitions = self._known(output)
+        check_output_partition(output.topic, output.partition, partitions)
+        return partitions
 
     def _known(self, output: Output) -> int:
         """The partitions of an output's topic; asked for again where the topic must have grown since."""
