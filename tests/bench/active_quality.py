@@ -2,6 +2,7 @@
 
     python -m tests.bench.active_quality                    # a part, some minutes: LR, 5 %, two streams
     python -m tests.bench.active_quality --full             # all: both base learners, four budgets, delays, noise
+                                                            # (random with late labels: ten seeds)
     STREAMD_STREAMS=... names the directory of the real streams; without it only generated ones are run.
 
 LR: river's StandardScaler | LogisticRegression with SGD 0.05 (spam: no scaler, 0.1); HT: HoeffdingTreeClassifier.
@@ -40,6 +41,7 @@ DELAYED = ("elec2", "noaa", "sea", "hyperplane")
 BUDGETS = (0.01, 0.05, 0.10, 0.20)
 DELAYS = (100, 500, 2000)
 NOISES = (0.1, 0.3)
+LATE_SEEDS = 10  # of random sampling with late labels, whose deviation is a measure
 STRATEGIES = ("random", "var", "split", "biqf", "auto")
 CERTAIN = ("var", "biqf")  # no draws: one run of a real stream is all there is
 
@@ -95,6 +97,7 @@ def jobs(
     delay: int,
     noise: float,
     seeds: int,
+    seeds_random: int | None = None,
 ) -> list[Job]:
     found = []
     for stream in streams:
@@ -102,7 +105,8 @@ def jobs(
             continue
         for strategy in strategies:
             once = stream in REAL and strategy in CERTAIN and not noise
-            for seed in range(1, 2 if once else seeds + 1):
+            several = seeds_random or seeds if strategy == "random" else seeds
+            for seed in range(1, 2 if once else several + 1):
                 found.append(Job(base, stream, strategy, budget, delay, noise, seed))
     return found
 
@@ -159,7 +163,8 @@ def tables(given: argparse.Namespace) -> list[tuple[str, list[Job]]]:
             found.append((title, jobs(base, streams, names, budget, 0, 0.0, given.seeds)))
         for delay in filter(None, map(int, filter(None, given.delays.split(",")))):
             title = f"{base}, 5 %, labels {delay} events late"
-            found.append((title, jobs(base, DELAYED, names, 0.05, delay, 0.0, given.seeds)))
+            most = max(given.seeds, LATE_SEEDS if given.full else 0)
+            found.append((title, jobs(base, DELAYED, names, 0.05, delay, 0.0, given.seeds, most)))
         for noise in filter(None, map(float, filter(None, given.noises.split(",")))):
             title = f"{base}, 5 %, {noise:.0%} of the labels wrong"
             found.append((title, jobs(base, STREAMS[base], names, 0.05, 0, noise, given.seeds)))
