@@ -13,7 +13,7 @@ from streamd import wiring
 from streamd.cli.csv_source import Columns, csv_rows, rewindable
 from streamd.cli.options import ConfigFile, Json, existing, load, note, print_json
 from streamd.cli.sources import Item, json_lines, opened
-from streamd.crowd import Crowd, Habits
+from streamd.crowd import Crowd, Habits, Truth
 from streamd.crowd.attendance import NAP, Attendance, Clock
 from streamd.errors import BadRecord, ConfigError, StreamdError
 from streamd.ports import LogClient
@@ -27,7 +27,7 @@ class Told(Struct, frozen=True):
     counts: dict[str, int]
 
 
-class Truth(Struct, frozen=True):
+class Line(Struct, frozen=True):
     """A line of the file with the truth: an event with its label, or a label."""
 
     id: str
@@ -122,9 +122,9 @@ def _habits(given: Sequence[str], accuracy: float, skip: float, silent: float, d
     return found
 
 
-def _truth(file: str, columns: Columns, number: bool) -> dict[str, str | float]:
+def _truth(file: str, columns: Columns, number: bool) -> dict[str, Truth]:
     """The label of each event. Raises StreamdError."""
-    found: dict[str, str | float] = {}
+    found: dict[str, Truth] = {}
     as_csv = file.removesuffix(".gz").endswith(".csv")
     with opened(file) as source:
         if as_csv:
@@ -137,11 +137,11 @@ def _truth(file: str, columns: Columns, number: bool) -> dict[str, str | float]:
     return found
 
 
-_line = msgspec.json.Decoder(Truth)
+_line = msgspec.json.Decoder(Line)
 
 
-def _collect(batches: Iterator[list[Item]], number: bool, found: dict[str, str | float]) -> None:
-    read: Callable[[object], str | float] = codec.value_label if number else codec.class_label
+def _collect(batches: Iterator[list[Item]], number: bool, found: dict[str, Truth]) -> None:
+    read: Callable[[object], Truth] = codec.value_label if number else _classes
     for batch in batches:
         for item in batch:
             try:
@@ -149,6 +149,11 @@ def _collect(batches: Iterator[list[Item]], number: bool, found: dict[str, str |
                 found[one.id] = read(one.label)
             except BadRecord:
                 continue  # an event whose truth nobody knows
+
+
+def _classes(label: object) -> Truth:
+    """Of an event with one class, or with several: a list."""
+    return codec.class_labels(label) if isinstance(label, list) else codec.class_label(label)
 
 
 def _sentence(told: Told) -> str:

@@ -37,6 +37,10 @@ COUNTS = {
 }
 
 
+Truth = str | float | list[str]
+"""A class, a value, or several classes in the order of their names."""
+
+
 class Habits(Struct, frozen=True):
     """accuracy: of a label. skip, silent: how often a query is passed over, or never answered. delay: seconds
     until an answer, in the mean; they are exponentially distributed."""
@@ -112,7 +116,7 @@ class Crowd:
 
     def __init__(
         self,
-        truth: Mapping[str, str | float],
+        truth: Mapping[str, Truth],
         annotators: Mapping[str, Habits],
         others: Habits | None = None,
         seed: int = 0,
@@ -125,8 +129,9 @@ class Crowd:
         self._names = sorted(annotators)
         self._others = others if others is not None else Habits()
         self._keyed = Keyed(seed, "crowd")
-        self._classes = sorted({value for value in truth.values() if isinstance(value, str)})
-        self._spread = _spread([value for value in truth.values() if not isinstance(value, str)])
+        sets = [value if isinstance(value, list) else [value] for value in truth.values()]
+        self._classes = sorted({name for value in sets for name in value if isinstance(name, str)})
+        self._spread = _spread([value for value in truth.values() if not isinstance(value, str | list)])
 
     def ask(self, value: bytes | None) -> Iterator[Answer]:
         """The answers to one record."""
@@ -191,8 +196,12 @@ class Crowd:
         reply = query.reply
         return Answer(reply.topic, reply.key.encode(), reply.partition, asked, after, id, name, fields)
 
-    def _mistaken(self, truth: str | float, u: float, off: float) -> str | float:
-        """Another class, or a number off by about as much as the numbers differ."""
+    def _mistaken(self, truth: Truth, u: float, off: float) -> Truth:
+        """Another class, one of several classes too many or missing, or a number off by about as much as the
+        numbers differ."""
+        if isinstance(truth, list):
+            other = self._classes[int(u * len(self._classes))] if self._classes else ""
+            return sorted({*truth} ^ {other}) if other else truth
         if not isinstance(truth, str):
             return truth + off * self._spread
         others = [name for name in self._classes if name != truth]

@@ -98,6 +98,14 @@ def test_a_wrong_number_is_off_by_about_what_they_differ() -> None:
     assert 10 < sum(off) / 100 < 50
 
 
+def test_of_several_labels_a_wrong_set_has_one_too_many_or_one_missing() -> None:
+    truth: dict[str, Any] = {f"e{i}": [["card"], ["card", "lost"], []][i % 3] for i in range(30)}
+    right = told(Crowd(truth, TEAM), *(query(f"e{i}") for i in range(30)))
+    assert [one["label"] for one in right] == list(truth.values())
+    wrong = told(Crowd(truth, {"a": Habits(accuracy=0.0)}), *(query(f"e{i}") for i in range(30)))
+    assert {len({*one["label"]} ^ {*truth[one["id"]]}) for one in wrong} == {1}
+
+
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ConfigError, match="annotators"):
         Crowd(TRUTH, {})
