@@ -231,7 +231,8 @@ def translated(doing: str, opening: bool = False) -> Iterator[None]:
         if code in HOPELESS:
             raise StateError(f"{doing}: Kafka will never take it ({error})") from failure
         if code in REFUSED and opening:
-            raise ConfigError("log", f"{doing}: {error.str()}") from failure
+            key = "log" if code == KafkaError._INVALID_ARG else "log.security.username"
+            raise ConfigError(key, f"{doing}: {error.str()}") from failure
         raise Transient(f"{doing}: {error.str()}") from failure
     except BufferError as error:
         raise Transient(f"{doing}: {error}") from error

