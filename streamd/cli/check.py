@@ -15,7 +15,7 @@ from streamd import config as configuration
 from streamd import wiring
 from streamd.cli.operating import Urls, Workers, addresses
 from streamd.cli.options import ConfigFile, Json, load, note, print_json
-from streamd.cli.promoted import promoted, sentence, together
+from streamd.cli.promoted import pauses, promoted, sentence, together
 from streamd.cli.reload import against_live, print_together
 from streamd.cli.status_at_rest import newest_of, partitions_kept
 from streamd.cli.status_shard import PipelineStatus, ShardStatus
@@ -24,6 +24,7 @@ from streamd.config.keys import AnyPipeline
 from streamd.errors import EXIT_FAILURE, Refused, Transient
 from streamd.learners import constructor_of
 from streamd.ports import Store
+from streamd.recovery import ANEW
 
 
 class PipelinePlan(Struct, frozen=True):
@@ -98,6 +99,8 @@ def _against_live(config: Config, where: Sequence[str], json: bool) -> None:
         )
         for one in together(found for answer in answers for found in answer.promoted):
             print(sentence(one))
+        for line in dict.fromkeys(pauses(config, found) for answer in answers for found in answer.otherwise):
+            print(line)
         for worker in silent:
             note(f"{worker.url}: {worker.error}")
     if silent:
@@ -129,7 +132,8 @@ def _of_states(config: Config, name: str, store: Store) -> Iterator[str]:
             shard = ShardStatus(partition, "stopped", "", manifest.sequence, {}, None)
             shards.append(shard.with_task(shown, config.pipeline[name].task))
     for reason, partitions in reasons.items():
-        yield f"pipeline {name} would pause on partitions {', '.join(partitions)}: {reason}"
+        anew = ANEW if isinstance(config.pipeline[name], Pipeline) else ""
+        yield f"pipeline {name} would pause on partitions {', '.join(partitions)}: {reason}{anew}"
     yield from map(sentence, promoted(config, [PipelineStatus(name, False, (), shards)]))
 
 

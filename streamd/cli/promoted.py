@@ -1,4 +1,5 @@
-"""What a promotion left to be changed in the configuration file: the state remembers it, the file does not."""
+"""What the state has to say to a configuration file: it remembers a promotion, which the file does not, and may
+have been learned by a model that the file does not know."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,6 +9,7 @@ from streamd import config as configuration
 from streamd import wiring
 from streamd.cli.status_shard import PipelineStatus
 from streamd.config import Config, Pipeline
+from streamd.recovery import ANEW
 from streamd.views import EngineView
 
 
@@ -41,6 +43,39 @@ def promoted(config: Config, views: Iterable[EngineView | PipelineStatus]) -> li
             if shadow := roles.get(live, ""):
                 found.setdefault((view.pipeline, shadow, live), []).append(shard.partition)
     return [Promoted(*what, sorted(partitions)) for what, partitions in found.items()]
+
+
+class Otherwise(Struct, frozen=True):
+    """The state of these partitions was learned by a model that the file does not know. model: its name."""
+
+    pipeline: str
+    model: str
+    partitions: Sequence[int]
+
+
+def otherwise(config: Config, views: Iterable[EngineView]) -> list[Otherwise]:
+    """Which running shards a restart with this file would pause."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for view in views:
+        if view.pipeline not in config.pipeline:
+            continue
+        identity = wiring.shards(config, view.pipeline)[0](0)
+        for shard in view.shards:
+            live = view.model if shard.shadows is None else shard.shadows.live
+            digest = live.rpartition("/")[2].partition("+")[0]
+            if digest not in (identity.model, *identity.others):
+                found.setdefault((view.pipeline, live), []).append(shard.partition)
+    return [Otherwise(*what, sorted(partitions)) for what, partitions in found.items()]
+
+
+def pauses(config: Config, found: Otherwise) -> str:
+    """What a restart would do to them, and how to go on."""
+    where = ", ".join(map(str, found.partitions))
+    anew = ANEW if isinstance(config.pipeline[found.pipeline], Pipeline) else ""
+    return (
+        f"a restart with this file would pause pipeline {found.pipeline}, partitions {where}: what they "
+        f"have learned is another model's ({found.model}){anew}"
+    )
 
 
 def _roles(name: str, pipeline: Pipeline) -> dict[str, str]:

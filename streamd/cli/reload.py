@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from streamd.cli import team
 from streamd.cli.operating import Reached, Urls, Workers, addresses, request
 from streamd.cli.options import ConfigFile, Json, load, note, print_json
-from streamd.cli.promoted import Promoted, promoted
+from streamd.cli.promoted import Otherwise, Promoted, otherwise, promoted
 from streamd.config import Config, secret, without_secrets, written
 from streamd.errors import EXIT_FAILURE, Refused, Transient
 from streamd.http.app import Pipelines
@@ -29,9 +29,10 @@ class Answer(Struct, frozen=True):
 
 
 class Difference(Answer, frozen=True):
-    """What a reload would do to a worker, and what promotions left to be changed in the file."""
+    """What a reload would do to a worker, what promotions left to be changed in the file, and what would pause."""
 
     promoted: Sequence[Promoted] = ()
+    otherwise: Sequence[Otherwise] = ()
 
 
 def reload(config: ConfigFile = None, url: Urls = None, workers: Workers = 1, json: Json = False) -> None:
@@ -77,8 +78,11 @@ def against_live(config: Config, url: str) -> Difference:
     except (Refused, Transient) as failure:
         return Difference(Reached(url, error=str(failure)), Reloaded())
     told = without_secrets(written(_as_of(config, live)))
-    left = promoted(config, shown.pipelines) if shown.group == config.group else []
-    return Difference(Reached(url, live.worker), compare(live.config, told), left)
+    found = compare(live.config, told)
+    if shown.group != config.group:
+        return Difference(Reached(url, live.worker), found)
+    left, other = promoted(config, shown.pipelines), otherwise(config, shown.pipelines)
+    return Difference(Reached(url, live.worker), found, left, other)
 
 
 def _as_of(config: Config, live: Configured) -> Config:

@@ -205,6 +205,11 @@ def test_an_operators_day(operator: Operator) -> None:
     assert operator.run("reload") == (0, f"{operator.config.worker.name}: changed: pipeline.p.top\n")
     assert former != operator.digest() == operator.json("check")["digest"]
     operator.counted({"reload": 1})
+    operator.edit("LogisticRegression", "Perceptron")
+    code, told = operator.run("check", "--against-live")
+    assert (code, "would pause pipeline p, partitions 0: " in told) == (0, True), told
+    assert "pipeline p would pause on partitions 0: its state was learned" in operator.run("check")[1]
+    operator.edit("Perceptron", "LogisticRegression")
     operator.edit('keep = 20\ninterval = "20ms"', 'keep = 20\nnonsense = 1\ninterval = "20ms"')
     code, told = operator.run("reload")
     assert (code, "snapshot.nonsense: no such key" in told) == (78, True)
