@@ -78,7 +78,8 @@ def digest(state: State) -> str:
     for name in sorted(state.arrays):
         array = state.arrays[name]
         total.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        total.update(_raw(array))
+        for piece in _pieces(array):
+            total.update(piece)
     total.update(_pack(state.document))
     return total.hexdigest()
 
@@ -92,8 +93,7 @@ def encode(state: State) -> tuple[dict[str, ArrayEntry], Chunk, Iterator[bytes]]
         array = state.arrays[name]
         if array.dtype.kind not in KINDS:
             raise StateError(f"array {name} of dtype {array.dtype} cannot be kept in a snapshot")
-        raw = _raw(array)
-        packed = [zstandard.compress(raw[i : i + CHUNK], 3) for i in range(0, len(raw), CHUNK)]
+        packed = [zstandard.compress(piece, 3) for piece in _pieces(array)]
         chunks += packed
         entries[name] = ArrayEntry(array.dtype.str, array.shape, tuple(map(_chunk, packed)))
     return entries, _chunk(document), iter(chunks)
@@ -109,11 +109,15 @@ def decode(manifest: Manifest, chunks: Iterable[bytes]) -> State:
         dtype = np.dtype(entry.dtype)
         if dtype.kind not in KINDS:
             raise StateError(f"snapshot of {manifest.shard}: array {name} has the foreign dtype {entry.dtype}")
-        raw = b"".join(_unpack(name, chunk, source) for chunk in entry.chunks)
-        try:
-            arrays[name] = np.frombuffer(bytearray(raw), dtype).reshape(entry.shape)
-        except ValueError as error:
-            raise StateError(f"snapshot of {manifest.shard}: array {name}: {error}") from None
+        raw, at = np.empty(dtype.itemsize * math.prod(entry.shape), np.uint8), 0
+        for chunk in entry.chunks:
+            piece = np.frombuffer(_unpack(name, chunk, source), np.uint8)
+            if at + len(piece) <= len(raw):
+                raw[at : at + len(piece)] = piece
+            at += len(piece)
+        if at != len(raw):
+            raise StateError(f"snapshot of {manifest.shard}: array {name}: {at} bytes, not {len(raw)}")
+        arrays[name] = raw.view(dtype).reshape(entry.shape)
     state = State(arrays, document)
     if digest(state) != manifest.digest:
         raise StateError(f"snapshot of {manifest.shard} at {manifest.sequence}: the digest does not match")
@@ -151,9 +155,14 @@ def _pack(document: dict[str, Any]) -> bytes:
     return msgspec.msgpack.encode(document, order="sorted")
 
 
-def _raw(array: NDArray[Any]) -> memoryview:
-    # The shape is read elsewhere: ascontiguousarray gives an array without dimensions one.
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
+def _pieces(array: NDArray[Any]) -> Iterator[memoryview]:
+    """Its bytes, about a CHUNK at a time: one that is not contiguous is never copied whole."""
+    if not array.nbytes:
+        return
+    rows = array.reshape(1) if array.ndim == 0 else array
+    step = max(1, CHUNK * len(rows) // array.nbytes)
+    for i in range(0, len(rows), step):
+        yield np.ascontiguousarray(rows[i : i + step]).reshape(-1).view(np.uint8).data
 
 
 def _chunk(data: bytes) -> Chunk:

@@ -1,10 +1,12 @@
-"""A daemon with millions of resources on the embedded log: joined by records, one snapshot, one restart from it.
+"""Millions of resources in one pool: joined by records, one snapshot in the store, one restart from it.
 
     python -m tests.bench.matching_millions [--resources 1000000]          the long form: --resources 10000000
+    python -m tests.bench.matching_millions --daemon                       on the embedded log, slower
 
-The daemon is a process of its own; this one feeds it, never far ahead, and asks it for the newest resource to know
-how far it is. Bytes per resource: resident memory beyond that of a daemon with one resource; `peak`: the most it
-ever was, while snapshots are made or read. Linux only: it reads /proc.
+Without `--daemon` the records go straight to the stage, and the snapshot to an embedded store; a second process
+restores it. The daemon is a process of its own; this one feeds it, never far ahead, and asks it for the newest
+resource to know how far it is. Bytes per resource: resident memory beyond that with one resource; `peak`: the most
+there ever was, while snapshots are made or read. Linux only: it reads /proc.
 """
 
 import argparse
@@ -20,7 +22,10 @@ import msgspec
 
 from streamd import config as configuration
 from streamd import wiring
-from streamd.ports import LogClient, Output
+from streamd.ports import LogClient, Output, Record, TopicInfo
+from streamd.restore import Identity
+from streamd.snapshot import decode, digest, read_manifest
+from streamd.snapshots import Job, encode
 from tests.bench.rounds import console, print_table
 
 PART = 50_000  # records of one append
@@ -137,12 +142,83 @@ def _joins(u: int) -> Output:
     return output(b'{"id":"%s","pool":"x","capacity":100}' % _name(u).encode())
 
 
+def inside(folder: Path, n: int) -> list[tuple[str, ...]]:
+    """Joined, copied and written in this process, restored in another."""
+    chosen = configuration.resolve(configuration.parse(SETTINGS), folder)
+    _, fresh = wiring.shards(chosen, "pool")
+    shard = fresh(0)
+    shard.take([_record(0)])
+    empty, began, spent = _memory("VmRSS"), time.monotonic(), time.process_time()
+    for at in range(1, n, PART):
+        shard.take([_record(u) for u in range(at, min(n, at + PART))])
+        shard.epoch()
+        shard.committed(0)
+        if (at // PART) % max(1, n // PART // 10) == 0:
+            console().print(f"{at:,} after {time.monotonic() - began:.0f} s", highlight=False)
+    cpu = f"{(time.process_time() - spent) / n * 1e6:.0f} us of processor each"
+    rows = [_figures("joined", n, empty, time.monotonic() - began, cpu)]
+    began = time.monotonic()
+    state = shard.freeze()
+    rows.append(_figures("copied", n, empty, time.monotonic() - began, ""))
+    began = time.monotonic()
+    with closing(wiring.store(chosen)) as store:
+        identity = Identity("bench", "pool", "", {})
+        job = Job(0, identity, {"resources": TopicInfo("", 1)}, state, 0.0)
+        made = encode(job)
+        store.put("bench", 1, made.raw, made.chunks)
+    rows.append(_figures("written", n, empty, time.monotonic() - began, f"{made.size / 1e6:.1f} MB in the store"))
+    command = [sys.executable, "-m", "tests.bench.matching_millions", "--restore", str(folder)]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    if told[0] != made.manifest.digest or int(told[1]) != n:
+        raise RuntimeError(f"restored otherwise: {told}")
+    each, peak = ((int(told[i]) - empty) / n for i in (3, 4))
+    rows.append(("restored", told[2], f"{each:.0f}", f"{peak:.0f}", "the same state"))
+    return rows
+
+
+def restore(folder: Path) -> None:
+    """In a process of its own: digest, resources, seconds, resident and most resident bytes."""
+    chosen = configuration.resolve(configuration.parse(SETTINGS), folder)
+    _, fresh = wiring.shards(chosen, "pool")
+    shard = fresh(0)
+    began = time.monotonic()
+    with closing(wiring.store(chosen)) as store:
+        raw, chunks = store.load("bench", 1)
+        state = decode(read_manifest(raw), chunks)
+    shard.restore(state, 1, {}, 0)
+    del state
+    seconds, now, most = time.monotonic() - began, _memory("VmRSS"), _memory("VmHWM")
+    (pool,) = shard.task.show().matching.pools  # type: ignore[union-attr]
+    sys.stdout.write(f"{digest(shard.freeze().thaw())} {pool.resources} {seconds:.0f} {now} {most}\n")
+
+
+def _figures(what: str, n: int, empty: int, seconds: float, more: str) -> tuple[str, ...]:
+    each, peak = ((_memory(line) - empty) / n for line in ("VmRSS", "VmHWM"))
+    return what, f"{seconds:.0f}", f"{each:.0f}", f"{peak:.0f}", more
+
+
+def _record(u: int) -> Record:
+    made = _joins(u)
+    return Record("resources", 0, u, made.timestamp, made.key, made.value)
+
+
+def _memory(line: str) -> int:
+    """VmRSS, VmHWM of this process, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(found for found in status.splitlines() if found.startswith(line)).split()[1]) * 1024
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--resources", type=int, default=1_000_000)
+    parser.add_argument("--daemon", action="store_true")
+    parser.add_argument("--restore", type=Path, help="what this starts itself")
     given = parser.parse_args(arguments)
+    if given.restore is not None:
+        restore(given.restore)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(Path(folder), given.resources)
+        rows = (measure if given.daemon else inside)(Path(folder), given.resources)
     print_table(f"\n{given.resources:,} resources", ("", "seconds", "bytes each", "peak, bytes each", ""), rows)
     console().print("aim: 200 bytes each")
 
