@@ -38,6 +38,18 @@ class Event(Struct, frozen=True, gc=False):
     label: RawLabel | UnsetType = UNSET
 
 
+class Plain(Struct, frozen=True, gc=False):
+    """An event whose features are still JSON; the other fields are `Event`'s, and what fits one fits the other."""
+
+    id: Id
+    ts: int | str | None = None
+    features: msgspec.Raw = msgspec.Raw(b"null")
+    text: str | None = None
+    subject: Any = None
+    groups: tuple[str, ...] = ()
+    label: RawLabel | UnsetType = UNSET
+
+
 class Label(Struct, frozen=True, gc=False):
     """The truth of an event, later, under its id. `skip`: the annotator passes; nothing is learned.
 
@@ -111,6 +123,7 @@ class DeadLetter(Struct, frozen=True):
 
 
 _event = msgspec.json.Decoder(Event)
+_plain = msgspec.json.Decoder(Plain)
 _label = msgspec.json.Decoder(Label)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
@@ -123,6 +136,14 @@ def decode_event(value: bytes | None) -> Event:
         return _event.decode(value)  # type: ignore[arg-type]  # None is refused as all else that is no JSON
     except UNREADABLE as error:
         raise _refusal(value, error) from None
+
+
+def decode_plain(value: bytes | None) -> Plain | None:
+    """The same, its features left as they are; None for what `decode_event` may refuse."""
+    try:
+        return _plain.decode(value)  # type: ignore[arg-type]
+    except UNREADABLE:
+        return None
 
 
 def decode_label(value: bytes | None) -> Label:

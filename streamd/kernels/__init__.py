@@ -14,7 +14,8 @@ def load(kinds: Collection[str] | None = None) -> None:
     """
     _import_compiler()
     wanted = [kind for kind in WHERE_NEEDED if kinds is None or kind in kinds]
-    for name in ("quality", *wanted):
+    beside = ("features",) if "linear" in wanted else ()
+    for name in ("quality", *wanted, *beside):
         import_module(f"streamd.kernels.{name}").load()
 
 

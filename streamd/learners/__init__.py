@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+from msgspec import Raw
 from numpy.typing import NDArray
 
 from streamd.snapshot import State
@@ -84,6 +85,17 @@ class Steps(Protocol):
         """A label learned before was wrong. What can un-learn does; the others learn the new one on top."""
 
     def execute(self) -> Predictions: ...
+
+
+@runtime_checkable
+class ReadsPlain(Protocol):
+    """Steps that can take features in from their JSON, many events at once."""
+
+    def plain(self, events: Sequence[Raw]) -> list[int]:
+        """The rows of plain events, -1 for those that `row` must take in; called at most once, before all else.
+
+        A plain event is one that `row` would take, and the same comes of it.
+        """
 
 
 class ShowingSteps(Steps, Protocol):

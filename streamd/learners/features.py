@@ -24,7 +24,7 @@ NOWHERE = ~0  # an entry of value 0 that touches nothing: a feature that has no 
 
 NO_REASON = 0  # the intercept's slot: it is no feature
 
-NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
+KINDS = NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
 
 
 def check_size(x: Any, most: int) -> None:
@@ -131,7 +131,7 @@ class FeatureIndex:
         self.categories: dict[str, dict[str, int]] = {}
         self._learned = bits is None
         self._cached = 0
-        self._names = bytearray()  # one JSON line per slot, in order: what is kept
+        self.names = bytearray()  # one JSON line per slot, in order: what is kept
         self.texts: list[str | None] = [None]  # per slot that is one feature's: how a reason names it
 
     @property
@@ -182,7 +182,7 @@ class FeatureIndex:
 
     def state(self) -> NDArray[np.uint8]:
         """The names, slot by slot, as bytes."""
-        return np.frombuffer(bytes(self._names), np.uint8)
+        return np.frombuffer(bytes(self.names), np.uint8)
 
     def restore(self, names: NDArray[np.uint8], hashed: int) -> None:
         """Take back what `state` gave. Raises StateError if it is not that."""
@@ -193,7 +193,7 @@ class FeatureIndex:
         if len(lines) > self.max_features or (lines and not self._learned):
             raise StateError(f"{len(lines)} feature names do not fit this learner's index")
         if self._learned:
-            self.size, self._names, self.texts = 1, bytearray(), [None]
+            self.size, self.names, self.texts = 1, bytearray(), [None]
             self._forget()
         for kind, name, value in lines:
             self._add(name, value, kind)
@@ -218,7 +218,7 @@ class FeatureIndex:
             self.hashed += 1
             return
         self._put(name, value, kind, self.size if kind == NUMBER else ~self.size)
-        self._names += msgspec.json.encode((kind, name, value if kind == CATEGORY else "")) + b"\n"
+        self.names += msgspec.json.encode((kind, name, value if kind == CATEGORY else "")) + b"\n"
         self.texts.append(f"{name}={value}" if kind == CATEGORY else name)
         self.size += 1
 

@@ -34,6 +34,7 @@ from river import base
 from streamd.errors import BadRecord, ConfigError, StateError
 from streamd.kernels import linear as kernel
 from streamd.learners import Why
+from streamd.learners.feature_table import FeatureTable
 from streamd.learners.features import LONGEST, FeatureIndex, check_number
 from streamd.learners.linear_steps import REASONS, LinearPredictions, LinearSteps
 from streamd.snapshot import State
@@ -71,6 +72,7 @@ class Linear:
         self.classes = []
         self._places: dict[Any, int] = {}  # class -> its column
         self._index = self._new_index()
+        self._table = FeatureTable(self._index)
         self.reset()
 
     def reset(self) -> None:
@@ -134,6 +136,12 @@ class Linear:
     def _new_index(self) -> FeatureIndex:
         bits = self.bits if self.features == "hashed" else None
         return FeatureIndex(self.max_features, self.max_features_per_event, bits)
+
+    def table(self) -> FeatureTable:
+        """The index as the kernels read it."""
+        if self._table.index is not self._index:
+            self._table = FeatureTable(self._index)
+        return self._table
 
     def _known(self) -> int:
         """How many columns a prediction has now."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from msgspec import Raw
 from numpy.typing import NDArray
 
 from streamd.errors import BadRecord
@@ -63,6 +64,9 @@ class LinearSteps:
     def row(self, x: Any, tags: Sequence[str] = ()) -> int:
         return self._rows.take(x)
 
+    def plain(self, events: Sequence[Raw]) -> list[int]:
+        return self._rows.plain(self._model.table(), events)
+
     def predict(self, row: int) -> None:
         row, known = self._renewed(row), self._model._known()
         self._ops += (kernel.PREDICT, row, 0.0, 0.0, known)
@@ -88,6 +92,7 @@ class LinearSteps:
 
     def execute(self) -> LinearPredictions:
         ops = np.frombuffer(array("d", self._ops), np.float64).reshape(-1, 5)
-        values, entries, shares = self._model._run(*self._rows.arrays(), ops, len(self._predicted))
-        texts = self._rows.texts(self._predicted, entries)
+        arrays = self._rows.arrays()
+        values, entries, shares = self._model._run(*arrays, ops, len(self._predicted))
+        texts = self._rows.texts(arrays, self._predicted, entries)
         return LinearPredictions(values, np.array(self._known, np.int64), texts, shares.ravel().tolist())

@@ -4,10 +4,15 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import Raw
 from numpy.typing import NDArray
 
+from streamd.learners.feature_table import FeatureTable
 from streamd.learners.features import LIMIT, NO_REASON, FeatureIndex
+
+Arrays = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
 class Rows:
@@ -18,7 +23,9 @@ class Rows:
         self._codes: list[int] = []  # lists, because they are quicker to append to than arrays
         self._values: list[float] = []
         self._starts = [0]
-        self.taken: list[Mapping[str, Any]] = []
+        self._plain = (np.empty(0, np.int64), np.empty(0))  # codes and values of the rows before the first taken
+        self._before = 0  # entries in them
+        self.taken: list[Any] = []  # features of each row; Raw of a plain one
         self._limit = index.max_features_per_event
         self._latest: dict[int, int] = {}  # a row with features new to us -> its latest copy
 
@@ -48,9 +55,22 @@ class Rows:
         except (KeyError, TypeError, AttributeError):  # something new or wrong: look closely
             del codes[start:], values[start:]
             return self._slowly(x)
-        self._starts.append(len(codes))
+        self._starts.append(self._before + len(codes))
         self.taken.append(x)
         return len(self.taken) - 1
+
+    def plain(self, table: FeatureTable, events: Sequence[Raw]) -> list[int]:
+        """Take in what is plain, before all else; the row of each, -1 for what is to be taken by itself.
+
+        A row taken so has slots for all of its features, and never gets others.
+        """
+        read = table.read(events)
+        plain = read.sizes >= 0
+        self._plain, self._before = (read.codes, read.values), len(read.codes)
+        self._starts += np.cumsum(read.sizes[plain]).tolist()
+        self.taken += [event for event, taken in zip(events, plain.tolist(), strict=True) if taken]
+        rows: list[int] = np.where(plain, np.cumsum(plain) - 1, -1).tolist()
+        return rows
 
     def observe(self, row: int) -> int:
         """Give the row's new features their slots; returns the row to be used."""
@@ -65,27 +85,39 @@ class Rows:
             return row
         latest = self._latest[row]
         codes, values, _ = self._index.codes(self.taken[row], late=True)
-        if codes != self._codes[self._starts[latest] : self._starts[latest + 1]]:
+        start, end = (at - self._before for at in self._starts[latest : latest + 2])
+        if codes != self._codes[start:end]:
             latest = self._latest[row] = self._append(self.taken[row], codes, values)
         return latest
 
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    def arrays(self) -> Arrays:
         """(starts, codes, values), as the kernels take them."""
         starts, codes, values = array("q", self._starts), array("q", self._codes), array("d", self._values)
-        return np.frombuffer(starts, np.int64), np.frombuffer(codes, np.int64), np.frombuffer(values)
+        return (
+            np.frombuffer(starts, np.int64),
+            np.concatenate((self._plain[0], np.frombuffer(codes, np.int64))),
+            np.concatenate((self._plain[1], np.frombuffer(values))),
+        )
 
-    def texts(self, rows: Sequence[int], entries: NDArray[np.int64]) -> list[str | None]:
-        """How reasons name entries: (n, k) numbers within each row's own, flat; None for a number below 0."""
+    def texts(self, arrays: Arrays, rows: Sequence[int], entries: NDArray[np.int64]) -> list[str | None]:
+        """How reasons name entries: (n, k) numbers within each row's own, flat; None for a number below 0.
+
+        arrays: of these rows.
+        """
         if not self._index.all_own:
             own = zip(rows, entries.tolist(), strict=True)
             return [text for row, of in own for text in self._named(row, of)]
-        codes, texts = self._codes, self._index.texts
-        at = np.where(entries < 0, -1, np.array(self._starts, np.int64)[rows, None] + entries)
-        found = [codes[i] if i >= 0 else NO_REASON for i in at.ravel().tolist()]
-        return [texts[code if code >= 0 else ~code] for code in found]
+        starts, codes, _ = arrays
+        slots = np.full(entries.shape, NO_REASON)
+        given = entries >= 0
+        found = codes[(starts[rows, None] + entries)[given]]
+        slots[given] = np.where(found < 0, ~found, found)
+        return list(map(self._index.texts.__getitem__, slots.ravel().tolist()))
 
     def _named(self, row: int, entries: Sequence[int]) -> list[str | None]:
-        present = [(name, value) for name, value in self.taken[row].items() if value is not None]
+        taken = self.taken[row]
+        x = msgspec.json.decode(taken) if isinstance(taken, Raw) else taken
+        present = [(name, value) for name, value in x.items() if value is not None]
         texts = [f"{name}={value}" if isinstance(value, str) else name for name, value in present]
         return [texts[j] if j >= 0 else None for j in entries]
 
@@ -99,6 +131,6 @@ class Rows:
     def _append(self, x: Mapping[str, Any], codes: list[int], values: list[float]) -> int:
         self._codes.extend(codes)
         self._values.extend(values)
-        self._starts.append(len(self._codes))
+        self._starts.append(self._before + len(self._codes))
         self.taken.append(x)
         return len(self.taken) - 1

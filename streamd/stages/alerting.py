@@ -62,7 +62,7 @@ class Alerting:
         self._partition = partition
         self._early = self._fresh()
 
-    def subject(self, event: codec.Event) -> str | None:
+    def subject(self, event: codec.Event | codec.Plain) -> str | None:
         """Whose post an event is. Raises BadRecord if that is no name."""
         return None if event.subject is None else check_subject(event.subject)
 

@@ -20,7 +20,7 @@ from streamd.stages.settings import Settings
 class Predicted(Struct, frozen=True, gc=False):
     """An event that was predicted, until its run has been executed. ts: its event time."""
 
-    event: codec.Event
+    id: str
     record: Record
     ts: int
 
@@ -61,7 +61,7 @@ class Answers:
         """One output per prediction, in order, under the event's key. classes: the learner's; asked: of which
         predictions a query stage has asked for the label."""
         records = [one.record for one in predicted]
-        keys = [one.event.id.encode() if one.record.key is None else one.record.key for one in predicted]
+        keys = [one.id.encode() if one.record.key is None else one.record.key for one in predicted]
         values = map(codec.encode, self.describe(predicted, predictions, classes, asked))
         times = [record.timestamp for record in records]
         return list(map(Output, repeat(self._settings.predictions), keys, values, times, repeat(self._partition)))
@@ -75,7 +75,7 @@ class Answers:
     ) -> list[codec.Prediction]:
         """One prediction each, in order."""
         told = self._told(predictions, classes)
-        ids, times = [one.event.id for one in predicted], [one.ts for one in predicted]
+        ids, times = [one.id for one in predicted], [one.ts for one in predicted]
         model, whys = repeat(self._settings.model), predictions.whys()
         queries = [asked.get(i, UNSET) for i in range(len(predicted))] if asked else repeat(UNSET)
         echoes = map(self._echo, predicted) if self._settings.echo else repeat(UNSET)

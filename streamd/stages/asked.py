@@ -73,6 +73,5 @@ def _predict(
     steps.predict(steps.row(given, asked.groups))
     predictions = steps.execute()
     ts = now if asked.ts is None else codec.milliseconds(asked.ts)
-    event = codec.Event(id=asked.id, ts=asked.ts, features=asked.features, text=asked.text, groups=asked.groups)
     record = Record("", 0, 0, ts, None, question.body)
-    return answers.describe([Predicted(event, record, ts)], predictions, learner.classes)[0]
+    return answers.describe([Predicted(asked.id, record, ts)], predictions, learner.classes)[0]

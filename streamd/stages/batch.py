@@ -5,15 +5,16 @@ executed at the batch's end, or before it where a later record must see what an 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
 from streamd import records as codec
 from streamd.errors import BadRecord, StateError
 from streamd.journal import Refusal
-from streamd.learners import KeepsGroups, Label, Predictions
+from streamd.learners import KeepsGroups, Label, Predictions, ReadsPlain
 from streamd.ports import Record
+from streamd.stages.ahead import NOTHING, read_ahead
 from streamd.stages.alerting import Post
 from streamd.stages.pending import Remembered
 from streamd.stages.querying import TEACH, Decided, Querying
@@ -50,10 +51,15 @@ class Batch:
         asking = stage.querying
         self._one_by_one = stage.drift is not None and (stage.settings.drift_reset or asking is not None)
         self._alone = asking is not None and asking.learns_alone
+        # Where one run takes the whole batch, and nobody else looks at the features.
+        self._reads_ahead = asking is None and not stage.shadows.of and not (self._one_by_one or self._reads_text)
+        self._ahead = NOTHING
 
     def apply(self, records: Sequence[Record], decided: Mapping[int, Refusal]) -> Taken:
         """decided: refused beforehand, by index."""
         run, stage = self._run, self._stage
+        if self._reads_ahead and isinstance(run.steps, ReadsPlain):
+            self._ahead = read_ahead(records, self._settings, self._pending, run.steps)
         for i, record in enumerate(records):
             refusal = decided.get(i) if decided else None
             if refusal is None or not refusal.whole:
@@ -90,16 +96,18 @@ class Batch:
 
     def _event(self, record: Record, decided: Refusal | None) -> Refusal | None:
         run, stage, pending = self._run, self._stage, self._pending
-        event = codec.decode_event(self._bounded(record))
-        given = event.text if self._reads_text else event.features
-        if given is None:
-            raise BadRecord(f"Object missing required field `{'text' if self._reads_text else 'features'}`")
+        event: codec.Event | codec.Plain
+        if (ahead := self._ahead.get(id(record.value))) is not None:
+            event, given = ahead.event, None
+        else:
+            event = codec.decode_event(self._bounded(record))
+            given = self._given(event)
         ts = record.timestamp if event.ts is None else self._time(event.ts, record)
         label = None if event.label is UNSET or event.label is None else self._read_label(event.label)
         subject = None if self._alerting is None else self._alerting.subject(event)
-        row = run.steps.row(given, event.groups)
+        row = run.steps.row(given, event.groups) if ahead is None else ahead.row
         self._advance(ts)  # nothing is refused as a whole from here on
-        seen = run.predict(row, event, record, ts)
+        seen = run.predict(row, event.id, record, ts)
         if (known := pending.find(event.id)) is not None:
             self._counts["repeated_events"] += 1
             return None if label is None else self._answer(record, event.id, known, label, decided)
@@ -124,9 +132,9 @@ class Batch:
         if label is not None:
             refusal = self._learn(record, event, entry, row, label, decided, weights)
             if asking is not None and asking.asks.gold and isinstance(label, str | float):
-                run.propose(event, record, seen, now, label)
+                run.propose(_whole(event), record, seen, now, label)
         elif asking is not None:
-            run.propose(event, record, seen, now)
+            run.propose(_whole(event), record, seen, now)
         if label is None or refusal is not None:
             self._counts["expired_events"] += pending.wait(event.id, entry)
         return refusal
@@ -202,8 +210,10 @@ class Batch:
         if entry.label == label:
             self._counts["repeated_labels"] += 1
             return None
+        if (ahead := self._ahead.get(id(entry.value))) is not None:
+            return self._learn(record, ahead.event, entry, ahead.row, label, decided, weights)
         then = codec.decode_event(entry.value)
-        given = then.text if self._reads_text else then.features
+        given = self._given(then)
         row = self._run.steps.row(given, then.groups)
         for shadow in self._run.shadows:
             shadow.row(row, given, then.groups)
@@ -212,7 +222,7 @@ class Batch:
     def _learn(
         self,
         record: Record,
-        event: codec.Event,
+        event: codec.Event | codec.Plain,
         entry: Remembered,
         row: int,
         label: Label,
@@ -247,6 +257,13 @@ class Batch:
         return None
 
     # --- pieces
+
+    def _given(self, event: codec.Event) -> Any:
+        """What the learner takes in. Raises BadRecord if the event has none."""
+        given = event.text if self._reads_text else event.features
+        if given is None:
+            raise BadRecord(f"Object missing required field `{'text' if self._reads_text else 'features'}`")
+        return given
 
     def _asking(self, record: Record) -> Querying | None:
         """The query stage, unless the record is history."""
@@ -345,3 +362,8 @@ class Batch:
                     stage.querying.asker.alarm()
                 if self._settings.drift_reset:
                     stage.learner.reset()
+
+
+def _whole(event: codec.Event | codec.Plain) -> codec.Event:
+    assert isinstance(event, codec.Event)  # beside a query stage nothing is read ahead
+    return event

@@ -73,7 +73,7 @@ class Run:
         self.posts: list[Post] = []
         self._decided = b""
 
-    def predict(self, row: int, event: codec.Event, record: Record, ts: int) -> int | bytes:
+    def predict(self, row: int, event: str, record: Record, ts: int) -> int | bytes:
         """Predict, or in a replay take the prediction that was made."""
         if self.journalled is not None:
             memo = next(self.journalled.memos, None)
