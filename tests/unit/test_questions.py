@@ -2,7 +2,6 @@
 
 import pytest
 
-from streamd import questions as module
 from streamd.errors import BadRecord, Transient
 from streamd.questions import Question, Questions
 
@@ -41,12 +40,11 @@ def test_one_too_many_is_turned_away_and_who_gave_up_is_not_answered() -> None:
     assert second.done()
 
 
-def test_answers_take_a_slice_of_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SLICE", 0.0)
+def test_answers_take_a_slice_of_time_and_no_more() -> None:
     questions = Questions()
     futures = [questions.ask(Question("a")) for _ in range(3)]
 
-    questions.answer(lambda question: b"")
+    questions.answer(lambda question: b"", 0.0)
 
     assert [future.done() for future in futures] == [True, False, False]
 
