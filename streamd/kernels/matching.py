@@ -348,6 +348,24 @@ def join(  # type: ignore[no-untyped-def]
     return joins
 
 
+@njit(cache=True, error_model="numpy")
+def join_all(  # type: ignore[no-untyped-def]
+    first, last, capacity, weight, concurrent, skills, set_of_groups, curve, hold,
+    hot, table, terms, curves, points, set_start, set_group, groups, arena, start, length, ranks, modes, params,
+):  # fmt: skip
+    """New resources join with one offer, which does not change with time."""
+    for u in range(first, last):
+        table[u].present = 1
+        table[u].capacity = capacity
+        table[u].weight = weight
+        table[u].concurrent = concurrent
+        table[u].skills = skills
+        table[u].groups = set_of_groups
+        table[u].curve = curve
+        table[u].hold = hold
+        renew(u, hot, table, curves, points, arena, start, length, ranks, modes, params)
+
+
 @njit(cache=True, error_model="numpy", inline="always")
 def charge(u, p, amount, table, modes):  # type: ignore[no-untyped-def]
     """An attempt begins: load, holds, and its units where attempts take them."""

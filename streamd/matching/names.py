@@ -59,6 +59,20 @@ class Names:
         kernel.insert(self.table, self.arena, self.start, self.length, self.seed, slot, slot + 1)
         return slot
 
+    def add_all(self, names: Sequence[str]) -> int:
+        """Slots in a row for new names that can be kept, each another. Returns the first; no slot may be free."""
+        raws = [name.encode() for name in names]
+        text = b"".join(raws)
+        first, self.size = self.size, self.size + len(raws)
+        self._grow(len(text))
+        lengths = np.array([len(raw) for raw in raws], np.int64)
+        ends = self.filled + np.cumsum(lengths)
+        self.start[first : self.size], self.length[first : self.size] = ends - lengths, lengths
+        self.arena[self.filled : self.filled + len(text)] = np.frombuffer(text, np.uint8)
+        self.filled += len(text)
+        kernel.insert(self.table, self.arena, self.start, self.length, self.seed, first, self.size)
+        return first
+
     def forget(self, slot: int) -> None:
         kernel.remove(self.table, self.arena, self.start, self.length, self.seed, slot)
         self._wasted += int(self.length[slot])

@@ -117,6 +117,10 @@ class Pool:
         self.resources.put(name, offer, now)
         self._clean()
 
+    def join(self, names: Sequence[str], offer: Offer) -> int:
+        """New resources join with one offer, see `Resources.join`."""
+        return self.resources.join(names, offer)
+
     def leave(self, name: str) -> bool:
         """No more matches for it; its open attempts still settle. Returns whether it was here."""
         return self.resources.leave(name)

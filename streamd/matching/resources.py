@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streamd.errors import BadRecord, ConfigError, StateError
 from streamd.kernels import matching as kernel
 from streamd.matching.balance import CurveBook, curve
-from streamd.matching.names import Names
+from streamd.matching.names import LONGEST, Names
 from streamd.matching.rules import Rule
 from streamd.snapshot import State
 
@@ -115,6 +115,29 @@ class Resources:
         given = (float(offer.capacity), weight, offer.concurrent, skills, groups, curve_number, number, hold)
         self.joined += kernel.join(slot, now, *given, *self.state)
         return slot
+
+    def join(self, names: Sequence[str], offer: Offer) -> int:
+        """New resources join with one offer, without refill and rate, exactly as `put` does it one by one.
+
+        Returns how many, from the first on: it ends where a name is known, comes twice, or is to be looked at.
+        Raises BadRecord and changes nothing.
+        """
+        weight, _ = self._checked(offer)
+        names = names[: 0 if self.names.free else self.limit - len(self.names)]
+        known = self.names.find(names) >= 0
+        done = int(np.argmax(known)) if known.any() else len(names)
+        names = names[:done] if len(set(names[:done])) == done else names[:1]
+        if not names or max(map(len, names)) * 4 > LONGEST:
+            return 0
+        skills, groups = self._skill_bits(offer.needs), self._set_of(offer.groups)
+        given = (float(offer.capacity), weight, offer.concurrent, skills, groups)
+        curve_number, hold = self._curve_of(offer.capacity, weight), self.rule.hold_at(offer.capacity)
+        first = self.names.add_all(names)
+        self._grow()
+        self.table[first : first + len(names)] = NOBODY_YET
+        kernel.join_all(first, first + len(names), *given, curve_number, hold, *self.state)
+        self.joined += len(names)
+        return len(names)
 
     def leave(self, name: str) -> bool:
         """No more matches for it. Returns whether it was here."""

@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 from streamd import records as codec
 from streamd.errors import BadRecord
 from streamd.matching.arrivals import Arrival, Edge
-from streamd.matching.resources import Rate, Refill
+from streamd.matching.resources import Offer, Rate, Refill
 
 NO_REPLY = msgspec.Raw()
 
@@ -105,6 +105,14 @@ def asked(told: ArrivalRecord) -> Arrival:
         None if distinct is None else of_pipeline(told.pipeline, distinct),
         deadline,
     )
+
+
+def offer(told: ResourceRecord) -> Offer:
+    """What a resource offers. Raises BadRecord."""
+    if told.capacity is None:
+        raise BadRecord("Object missing required field `capacity`")
+    terms = (told.groups, told.needs, told.refill, told.pace, told.rate)
+    return Offer(told.capacity, told.weight, told.cost, told.concurrent, *terms)
 
 
 def of_pipeline(pipeline: str | None, name: str) -> str:

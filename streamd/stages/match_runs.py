@@ -15,7 +15,7 @@ from streamd.errors import BadRecord
 from streamd.matching.pool import Pool
 from streamd.matching.run import Listed, runs
 from streamd.ports import Record
-from streamd.stages.match_records import NO_REPLY, of_pipeline
+from streamd.stages.match_records import NO_REPLY, ResourceRecord, of_pipeline
 from streamd.stages.match_settings import Settings
 
 LONGEST = 500  # arrivals
@@ -60,6 +60,13 @@ class Plain(NamedTuple):
     listed: Listed
 
 
+class Join(NamedTuple):
+    """now: event time."""
+
+    told: ResourceRecord
+    now: int
+
+
 class Runs:
     """Of one shard. owned: raises BadRecord for a record that is not on its pool's partition."""
 
@@ -68,6 +75,7 @@ class Runs:
         self._settings = settings
         self._owned = owned
         self._decode = msgspec.json.Decoder(ListedArrival).decode
+        self._decode_resource = msgspec.json.Decoder(ResourceRecord).decode
 
     def gather(
         self, records: Sequence[Record], first: int, decided: Collection[int], pools: Mapping[str, Pool], now: int,
@@ -103,14 +111,49 @@ class Runs:
             run.append(plain)
         return run
 
+    def joins(
+        self, records: Sequence[Record], first: int, decided: Collection[int], pools: Mapping[str, Pool], now: int,
+        due: int,
+    ) -> list[Join]:  # fmt: skip
+        """From records[first] on the resources of one pool that join with one offer. The rest as in `gather`."""
+        head, run = records[first], list[Join]()
+        for i in range(first, min(len(records), first + LONGEST)):
+            record = records[i]
+            if record.topic != self._settings.resources or record.key != head.key or i in decided:
+                break
+            join = self._join(record, now)
+            if join is None or join.now >= due or (run and not _alike(join.told, run[0].told)):
+                break
+            if not run and not self._known(join.told.pool, record, pools):
+                break
+            now = join.now
+            run.append(join)
+        return run
+
+    def _known(self, pool: str, record: Record, pools: Mapping[str, Pool]) -> bool:
+        try:
+            self._owned(pool, record)
+        except BadRecord:
+            return False
+        return pool in pools
+
+    def _join(self, record: Record, now: int) -> Join | None:
+        """A resource that joins and does not change with time."""
+        value, settings = record.value, self._settings
+        if value is None or len(value) > settings.record_bytes:
+            return None
+        try:
+            told = self._decode_resource(value)
+            ts = record.timestamp if told.ts is None else codec.milliseconds(told.ts)
+        except (*codec.UNREADABLE, BadRecord):
+            return None
+        plain = told.op == "put" and told.refill is None and told.rate is None and told.pace == "asap"
+        if not plain or told.edges is not None or told.capacity is None or record.key != told.pool.encode():
+            return None
+        return None if ts > record.timestamp + settings.ahead else Join(told, max(ts, now))
+
     def _pool(self, plain: Plain, pools: Mapping[str, Pool]) -> Pool | None:
-        pool = pools.get(plain.told.pool)
-        if pool is not None:
-            try:
-                self._owned(plain.told.pool, plain.record)
-            except BadRecord:
-                return None
-        return pool
+        return pools[plain.told.pool] if self._known(plain.told.pool, plain.record, pools) else None
 
     def _plain(self, record: Record, now: int) -> Plain | None:
         """An arrival, if it is plain."""
@@ -138,3 +181,16 @@ class Runs:
         waits = settings.keeps(told.reply is not NO_REPLY)
         listed = Listed(match, arrival, told.attempt, kind, now, until, told.edges, waits)
         return Plain(told, record, listed)
+
+
+def _alike(one: ResourceRecord, other: ResourceRecord) -> bool:
+    """Whether two offer the same."""
+    return (
+        one.capacity == other.capacity
+        and one.weight == other.weight
+        and one.cost == other.cost
+        and one.concurrent == other.concurrent
+        and one.groups == other.groups
+        and one.needs == other.needs
+        and one.pool == other.pool
+    )

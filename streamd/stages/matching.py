@@ -22,7 +22,6 @@ from streamd.journal import Refusal
 from streamd.matching.arrivals import Outcome
 from streamd.matching.pool import COUNTS as POOL_COUNTS
 from streamd.matching.pool import Pool
-from streamd.matching.resources import Offer
 from streamd.operating.commanded import Apply
 from streamd.ports import Output, Record
 from streamd.questions import Question
@@ -31,7 +30,15 @@ from streamd.stages.hindsight import Watch
 from streamd.stages.match_answers import COUNTS as ANSWER_COUNTS
 from streamd.stages.match_answers import NEVER, Answers, Taken, Turn
 from streamd.stages.match_reading import Reader
-from streamd.stages.match_records import ArrivalRecord, OutcomeRecord, ResourceRecord, Told, asked, of_pipeline
+from streamd.stages.match_records import (
+    ArrivalRecord,
+    OutcomeRecord,
+    ResourceRecord,
+    Told,
+    asked,
+    of_pipeline,
+    offer,
+)
 from streamd.stages.match_runs import Runs
 from streamd.stages.match_settings import Settings
 from streamd.stages.match_view import task_view
@@ -134,7 +141,8 @@ class Matching:
         for i, record in enumerate(records):
             if i < done:
                 continue
-            if memos is None and (n := self._run(records, i, decided, taken)):
+            n = self._run(records, i, decided, taken) if memos is None else 0
+            if n := n or self._join(records, i, decided):
                 done = i + n
                 continue
             refusal = decided.get(i)
@@ -159,6 +167,23 @@ class Matching:
         done = answers.run(self.pools[run[0].told.pool], run, taken)
         if done:
             self.now = run[done - 1].listed.now
+        return done
+
+    def _join(self, records: Sequence[Record], first: int, decided: Mapping[int, Refusal]) -> int:
+        """Let resources join together from records[first] on, if nobody waits for them. Returns how many."""
+        if records[first].topic != self.settings.resources or self._answers.line:
+            return 0
+        run = self._runs.joins(records, first, decided, self.pools, self.now, self._answers.next)
+        if len(run) < 2:
+            return 0
+        pool = self.pools[run[0].told.pool]
+        try:
+            done = pool.join([join.told.id for join in run], offer(run[0].told))
+        except BadRecord:
+            return 0
+        if done:
+            self.now = run[done - 1].now
+            self.counts["resources"] += done
         return done
 
     def _one(self, turn: Turn, decided: Refusal | None) -> Refusal | None:
@@ -203,11 +228,8 @@ class Matching:
             return
         if told.op == "leave":
             pool.leave(told.id)
-        elif told.capacity is None:
-            raise BadRecord("Object missing required field `capacity`")
         else:
-            terms = (told.groups, told.needs, told.refill, told.pace, told.rate)
-            pool.put(told.id, Offer(told.capacity, told.weight, told.cost, told.concurrent, *terms), self.now)
+            pool.put(told.id, offer(told), self.now)
         self.counts["resources"] += 1
 
     def _settle(self, pool: Pool, told: OutcomeRecord, turn: Turn) -> None:

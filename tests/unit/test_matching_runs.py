@@ -32,6 +32,10 @@ plain = st.lists(edge, min_size=1, max_size=4).map(
     lambda edges: "[" + ",".join(f'{_}[{_}"{name}"{_},{p}{_}]' for name, p, _ in edges) + "]"
 )
 arrivals = st.tuples(st.integers(0, 40), st.one_of(plain, plain, plain, plain, st.sampled_from(ODD)))
+MORE = [
+    '"capacity":2', '"capacity":2', '"capacity":2,"needs":["german"]', '"capacity":-1',
+    '"capacity":1,"rate":{"count":1,"per":9}',
+]  # fmt: skip
 steps = st.lists(
     st.one_of(
         *[st.tuples(st.just("arrival"), arrivals, st.sampled_from(["", "", ',"deadline":1050', ',"kind":"k"']))]
@@ -41,6 +45,7 @@ steps = st.lists(
         ),
         st.tuples(st.just("outcome"), st.integers(0, 40), st.booleans()),
         st.tuples(st.just("leave"), st.sampled_from(NAMES), st.none()),
+        st.tuples(st.just("join"), st.integers(0, 5), st.sampled_from(MORE)),
     ),
     max_size=40,
 )
@@ -57,6 +62,8 @@ def records(told: list[Any], gap: int) -> list[Record]:
     for kind, what, how in told:
         if kind == "arrival":
             found.append(("queries", f'{{"id":"q{what[0]}","pool":"desk","edges":{what[1]}{how}}}'))
+        elif kind == "join":
+            found += [("annotators", f'{{"id":"n{what * i % 13}","pool":"desk",{how}}}') for i in range(4)]
         elif kind == "outcome":
             found.append(("outcomes", f'{{"id":"q{what}","pool":"desk","success":{str(how).lower()}}}'))
         else:
@@ -71,14 +78,25 @@ def test_arrivals_decided_together_are_decided_as_one_by_one(rule: Rule, told: l
     together, alone = Matching(chosen, 0), Matching(chosen, 0)
     alone._runs.possible = False
 
-    taken, one_by_one = together.take(records(told, gap)), alone.take(records(told, gap))
+    taken = together.take(records(told, gap))
+    one_by_one = [alone.take([record]) for record in records(told, gap)]
 
-    assert taken == one_by_one
+    assert taken.outputs == [output for one in one_by_one for output in one.outputs]
+    assert taken.memos == [memo for one in one_by_one for memo in one.memos]
+    assert taken.refused == {i: one.refused[0] for i, one in enumerate(one_by_one) if one.refused}
     assert snapshot.digest(together.freeze()()) == snapshot.digest(alone.freeze()())
     assert together.show() == alone.show()
     windows = [task.pools["desk"].window for task in (together, alone)]
     seen = [[(s.match, *map(np.ndarray.tolist, s.edges), s[2:]) for s in w._seen] for w in windows if w]
     assert seen[0] == seen[1]
+
+
+def test_resources_join_together() -> None:
+    task = Matching(SETTINGS, 0)
+    task.take(records([("join", 1, MORE[0])], 0))
+    names = task.pools["desk"].resources.names
+    assert [names.name(slot) for slot in range(names.size)] == ["ann", "ben", "cyd", "n0", "n1", "n2", "n3"]
+    assert names.find(["n3", "n0", "zoe", "cyd"]).tolist() == [6, 3, -1, 2]
 
 
 def test_arrivals_are_decided_together() -> None:
