@@ -43,13 +43,14 @@ AIMS = {"1": 1.0, "10": 1.5, "100": 4.0}  # seconds, by MB
 
 
 class Recovered(NamedTuple):
-    """Seconds since SIGKILL: of the facts, and in all."""
+    """Seconds since SIGKILL: of the facts, and in all. processor: seconds of it that the new worker took."""
 
     started: float
     joined: float
     restored: float
     whole: float
     replayed: int
+    processor: float
 
 
 def measure(servers: Servers, client: str, megabytes: int, rounds: int) -> list[Recovered]:
@@ -90,10 +91,10 @@ def _kill(group: Group, worker: Process, reader: Reader) -> tuple[Process, Recov
     worker = daemon(group)
     before = reader.ends()
     until(lambda: reader.ends() != before, [worker], "the next prediction is committed")
-    whole = time.time() - began
+    whole, processor = time.time() - began, worker.cpu()
     restored = worker.said("shard restored")[0]
     started, joined = (_at(worker.said(event)[0]) - began for event in ("kernels ready", "log reached"))
-    return worker, Recovered(started, joined, _at(restored) - began, whole, restored["replayed"])
+    return worker, Recovered(started, joined, _at(restored) - began, whole, restored["replayed"], processor)
 
 
 def _at(line: dict[str, Any]) -> float:
@@ -102,7 +103,9 @@ def _at(line: dict[str, Any]) -> float:
 
 def row(client: str, megabytes: str, found: Sequence[Recovered]) -> tuple[str, ...]:
     whole = [one.whole for one in found]
-    started, joined, restored, _, replayed = (statistics.median(column) for column in zip(*found, strict=True))
+    started, joined, restored, _, replayed, processor = (
+        statistics.median(column) for column in zip(*found, strict=True)
+    )
     return (
         f"{client}, {megabytes} MB",
         f"{statistics.median(whole):.2f} [{min(whole):.2f}, {max(whole):.2f}]",
@@ -111,6 +114,7 @@ def row(client: str, megabytes: str, found: Sequence[Recovered]) -> tuple[str, .
         f"{joined:.2f}",
         f"{restored:.2f}",
         f"{replayed:.0f}",
+        f"{processor:.2f}",
     )
 
 
@@ -125,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for client in given.clients.split(","):
             for size in given.sizes.split(","):
                 rows.append(row(client, size, measure(found, client, int(size), given.rounds)))
-    columns = ("", "seconds", "aim", "started by", "joined by", "restored by", "epochs replayed")
+    columns = ("", "seconds", "aim", "started by", "joined by", "restored by", "epochs replayed", "processor")
     print_table("\nfrom SIGKILL to the first prediction committed", columns, rows)
 
 
