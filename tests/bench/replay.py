@@ -1,11 +1,12 @@
 """Replay against the live pipeline, and what a shadow costs; in processor time, for busy machines.
 
-    python -m tests.bench.replay --events 20000 --rounds 3
+    python -m tests.bench.replay --events 20000 --rounds 3 [--kafka]
 
 Replay: the records of a topic through the shards in memory, scoring included, against the same records through
 the daemon's engine on the embedded log. Shadow: what the shards need more with a shadow of the live one's kind,
 against what that learner needs alone for the same rows, predictions and labels: 1 is the cost of its model.
-Medians of rounds in which all are measured one after the other.
+Medians of rounds in which all are measured one after the other. --kafka: replay against the daemon from Kafka to
+Kafka with either client instead, on the clock and of the processor.
 """
 
 import argparse
@@ -22,6 +23,10 @@ from streamd.cli.replay_source import of_topics
 from streamd.config import Config
 from streamd.operating.replaying import Replay, truth
 from streamd.ports import Record
+from tests.bench.kafka_running import CLIENTS, Group, daemon, pace, servers, topics, working
+from tests.bench.kafka_running import adult as adult_on_kafka
+from tests.bench.kafka_running import fill as fill_kafka
+from tests.bench.rounds import Timed, Watch
 from tests.bench.running import EVENTS, PIPELINE, adult, config, fill
 from tests.bench.throughput import streamd
 
@@ -85,11 +90,39 @@ def measure(events: int, rounds: int) -> tuple[float, float]:
     return median(speed), median(cost)
 
 
+def against_kafka(events: int, rounds: int) -> None:
+    """Print the time of an event: live with each client over replayed."""
+    with servers() as found, tempfile.TemporaryDirectory() as name:
+        fill_kafka(found, "replayed", 1, adult_on_kafka(events))
+        plain = config(Path(name), False)
+        fill(plain, adult(events, False))
+        records = of_topics(plain, (EVENTS,), EVENTS, "start")
+        replayed(plain, records[:BATCH])  # compiles
+        live: dict[str, list[Timed]] = {client: [] for client in CLIENTS}
+        again: list[Timed] = []
+        for number in range(rounds):
+            for client in CLIENTS:
+                group = Group(found, f"run{number}{client[0]}", client, "replayed", 1)
+                with topics(group), working([daemon(group)]) as processes:
+                    live[client].append(pace(group, processes, events, 60.0))
+            watch = Watch()
+            replayed(plain, records)
+            again.append(Timed(*(taken / events for taken in watch.read())))
+        for client, runs in live.items():
+            clock = median(one.seconds / two.seconds for one, two in zip(runs, again, strict=True))
+            cpu = median(one.cpu / two.cpu for one, two in zip(runs, again, strict=True))
+            print(f"{client}: replay is {clock:.2f}x as fast on the clock, {cpu:.2f}x by the processor")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kafka", action="store_true")
     given = parser.parse_args(arguments)
+    if given.kafka:
+        against_kafka(given.events, given.rounds)
+        return
     speed, cost = measure(given.events, given.rounds)
     print(f"replay takes 1/{speed:.2f} of the live pipeline's processor time")
     print(f"a shadow costs {cost:.2f}x its model alone")
