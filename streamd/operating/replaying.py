@@ -9,13 +9,15 @@ Where the pipeline asks for labels, it gets those it asked for and no others: an
 event it did not ask about is withheld.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 from numpy.typing import NDArray
 
 from streamd import records as codec
@@ -61,6 +63,13 @@ class Replayed(Struct):
     views: list[TaskView] = []
 
 
+class _Given(Struct):
+    """What is read of an event; the rest is skipped, which is quicker."""
+
+    id: codec.Id
+    label: codec.RawLabel | UnsetType = UNSET
+
+
 class _Told(Struct):
     """What is read of an answer to an event, whatever the task."""
 
@@ -69,6 +78,11 @@ class _Told(Struct):
     label: Any = None
     value: float | None = None
     path: list[str] | None = None
+
+
+class _Match(_Told):
+    """And of a match."""
+
     resource: str | None = None
     p: Any = None
 
@@ -77,7 +91,9 @@ class _Asked(Struct):
     event: str
 
 
+_given = msgspec.json.Decoder(_Given)
 _told = msgspec.json.Decoder(_Told)
+_match = msgspec.json.Decoder(_Match)
 _asked = msgspec.json.Decoder(_Asked)
 READ: Mapping[str, Callable[[object], Any]] = {"regress": codec.value_label, "choose": codec.cost_label}
 
@@ -89,11 +105,12 @@ def truth(task: str, events: str, labels: str | None, records: Sequence[Record])
     for record in records:
         try:
             if record.topic == events:
-                event = codec.decode_event(record.value)
+                event = codec.decode(_given, record.value)
                 if event.id not in found.place:
-                    found.place[event.id] = len(found.labels)
                     given = event.label is not UNSET and event.label is not None
-                    found.labels.append(_read(task, event.label) if given else None)
+                    label = _read(task, event.label) if given else None
+                    found.place[event.id] = len(found.labels)
+                    found.labels.append(label)
             elif record.topic == labels:
                 label = codec.decode_label(record.value)
                 if not label.skip:
@@ -121,7 +138,8 @@ class Replay:
         self._fresh = task
         self._known = known
         self._asked: set[str] = set()
-        self.found = Replayed(np.full(len(known.labels), np.nan))
+        self._scores = [math.nan] * len(known.labels)
+        self.found = Replayed(np.empty(0))
 
     def run(self, partitions: Mapping[int, Sequence[Record]], progress: Callable[[int], None]) -> Replayed:
         """progress: told the records done, now and then."""
@@ -135,6 +153,7 @@ class Replay:
                 self._score(taken.outputs)
                 progress(self.found.records + self.found.withheld)
             self.found.views.append(task.show())
+        self.found.scores = np.array(self._scores)
         return self.found
 
     def _batches(self, records: Sequence[Record]) -> Iterator[Sequence[Record]]:
@@ -167,25 +186,31 @@ class Replay:
     def _score(self, outputs: Sequence[Output]) -> None:
         roles = self._roles
         for output in outputs:
-            if output.topic == roles.answers:
-                self._answer(_told.decode(output.value))
+            if output.topic == roles.answers and roles.task == "match":
+                self._matched(_match.decode(output.value))
+            elif output.topic == roles.answers:
+                told = _told.decode(output.value)
+                self._scored(told.id, partial(_score, roles.task, told))
             elif output.topic == roles.dead:
                 self.found.dead += 1
             elif output.topic == roles.queries:
                 self.found.queries += 1
                 self._asked.add(_asked.decode(output.value).event)
 
-    def _answer(self, told: _Told) -> None:
-        match = self._roles.task == "match"
-        self.found.matches += match and told.resource is not None
-        at = self._known.place.get(told.arrival if match else told.id)
-        if at is not None and np.isnan(self.found.scores[at]):
-            score = _promised(told) if match else _score(self._roles.task, told, self._known.labels[at])
-            if score is not None:
-                self.found.scores[at] = score
+    def _matched(self, told: _Match) -> None:
+        self.found.matches += told.resource is not None
+        self._scored(told.arrival, lambda label: _promised(told))
+
+    def _scored(self, event: str, score: Callable[[Any], float | None]) -> None:
+        """By the first answer to it."""
+        at = self._known.place.get(event)
+        if at is not None and math.isnan(self._scores[at]):
+            value = score(self._known.labels[at])
+            if value is not None:
+                self._scores[at] = value
 
 
-def _promised(told: _Told) -> float:
+def _promised(told: _Match) -> float:
     return float(told.p) if told.resource is not None and isinstance(told.p, int | float) else 0.0
 
 
