@@ -32,11 +32,8 @@ from streamd.sight import Sight
 from streamd.snapshots import Job, Policy, SnapshotWriter
 
 BATCH = (64, 4096)  # records handed to the shards at once, at least and at most: as many as fit into an epoch
-WORK, BETWEEN, POLLS = (
-    0.02,
-    0.005,
-    4,
-)  # while questions come: seconds of work and of answers, in turn; polls an epoch
+WORK, BETWEEN = 0.02, 0.005  # while questions come: seconds of work and of answers, in turn
+POLLS = 4  # an epoch, then
 IDLE = 1.0  # seconds without a record after which a partition's event time passes by itself
 BACKOFF = (0.1, 10.0)  # seconds: the first wait after a failure, and the longest
 
