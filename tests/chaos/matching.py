@@ -7,7 +7,8 @@ some of them twice; every third arrival is a query, which waits if nobody is fre
 even ones take them from the edges, so that runs of arrivals are decided at once. The worker is killed with SIGKILL
 at random moments and started again; at the end one runs until nothing waits. Then journal, outputs and state are
 held against each other: what a fresh shard decides over the journal's records is what was decided and written,
-byte for byte; no arrival has two answers, and no resource more successes and open attempts than its capacity.
+byte for byte; no arrival has two answers, and no resource more successes and open attempts than its capacity (a
+success after its time-out is ignored: accepted, it may be one too many).
 """
 
 import argparse
@@ -64,6 +65,7 @@ resources = "{group}-resources"
 outcomes = "{group}-outcomes"
 matches = "{group}-matches"
 timeout = "1h"
+late = "ignore"
 rule = {{ hold = "block", seed = 3 }}
 probabilities = {{ {source} }}
 hindsight = {{ every = 50 }}
