@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from streamd.engine import Engine, Setup
+from streamd.engine import Engine
 from streamd.errors import NotFound, Transient
 from streamd.operating.mailbox import Command, Outcome
 from streamd.ports import Log
 from streamd.questions import AGAIN, Question
+from streamd.setup import Setup
 from streamd.sight import Sight
 from streamd.views import EngineView
 

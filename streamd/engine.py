@@ -12,53 +12,29 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from queue import SimpleQueue
 
 import msgspec
-from msgspec import Struct
 
 from streamd.batches import by_partition, slices
-from streamd.errors import Elsewhere, OffsetGap, Refused, StateError, StreamdError, Transient
+from streamd.errors import Elsewhere, OffsetGap, Refused, StreamdError, Transient
 from streamd.operating.choices import CAUTIOUS, Choices
-from streamd.operating.history import COMMAND, Begin
+from streamd.operating.history import COMMAND
 from streamd.operating.mailbox import Command, Mailbox, Outcome
 from streamd.operating.poison import poisoned
 from streamd.ports import Epoch, Log, Output, Polled, Record, ShardEpoch, Store, murmur2
 from streamd.questions import AGAIN, Question, Questions
-from streamd.recovery import Anew, Recovery, named
-from streamd.restore import Identity, Paused
+from streamd.recovery import Recovery, named
+from streamd.restore import Paused
+from streamd.setup import Reloads, Setup
 from streamd.shard import Shard
 from streamd.sight import Sight
-from streamd.snapshots import Job, Policy, SnapshotWriter
+from streamd.snapshots import Job, SnapshotWriter
 
 BATCH = (64, 4096)  # records handed to the shards at once, at least and at most: as many as fit into an epoch
 WORK, BETWEEN = 0.02, 0.005  # while questions come: seconds of work and of answers, in turn
 POLLS = 4  # an epoch, then
 IDLE = 1.0  # seconds without a record after which a partition's event time passes by itself
 BACKOFF = (0.1, 10.0)  # seconds: the first wait after a failure, and the longest
-
-
-class Pacing(Struct, frozen=True):
-    """interval, max_records: of an epoch; give_up: seconds the log may be away."""
-
-    interval: float
-    max_records: int
-    give_up: float
-
-
-class Setup(Struct, frozen=True):
-    """What of an engine a reload can change. live: how its shards work, see `Shard`.
-
-    backfill: the history that new shards learn first; anew: how one begins where another configuration's ended.
-    """
-
-    identity: Callable[[int], Identity]
-    fresh: Callable[[int], Shard]
-    live: bytes
-    pacing: Pacing
-    policy: Policy
-    backfill: Begin | None = None
-    anew: Anew | None = None
 
 
 class Engine:
@@ -78,8 +54,7 @@ class Engine:
         self._setup = make(log)
         self._writer = SnapshotWriter(store, self._setup.policy)
         self._recovery = Recovery(sight, log, store, self._writer, choices)
-        self._reloads: SimpleQueue[tuple[Callable[[Log], Setup], Future[None]]] = SimpleQueue()
-        self._told: list[Future[None]] = []  # of reloads under way
+        self._reloads = Reloads()
         self._shards: dict[int, Shard] = {}
         self._waiting: list[int] = []  # assigned, to be restored
         self._began = time.monotonic()  # the epoch
@@ -109,9 +84,7 @@ class Engine:
     def reload(self, make: Callable[[Log], Setup]) -> "Future[None]":
         """Work otherwise from now on. The future is done when all shards that run here do, and it is committed; it
         gets Refused where one cannot, and then none does."""
-        future: Future[None] = Future()
-        self._reloads.put((make, future))
-        return future
+        return self._reloads.ask(make)
 
     # --- the loop
 
@@ -230,10 +203,7 @@ class Engine:
     def _keep_up(self) -> None:
         """Reload; shards that came from a worker of another configuration, too. It is an epoch of its own."""
         former = self._setup
-        while not self._reloads.empty():
-            make, future = self._reloads.get()
-            self._setup = make(self._log)
-            self._told.append(future)
+        self._setup = self._reloads.newest(self._log, former)
         behind = [shard for shard in self._shards.values() if shard.live != self._setup.live]
         if behind:
             if self._dirty():
@@ -241,22 +211,14 @@ class Engine:
             try:
                 ready = [shard.prepare("reload", self._setup.live) for shard in behind]
             except Refused as refusal:
-                self._stay(former, refusal)
+                self._setup = former
+                self._reloads.refuse(refusal)
                 return
             for apply in ready:
                 apply()
             self._commit()
         self._writer.policy = self._setup.policy
-        while self._told:
-            self._told.pop().set_result(None)
-
-    def _stay(self, former: Setup, refusal: Refused) -> None:
-        """Go on as before a reload that a shard could not follow."""
-        if not self._told:
-            raise StateError(f"a shard cannot go on with this configuration: {refusal}") from refusal
-        self._setup = former
-        while self._told:
-            self._told.pop().set_exception(refusal)
+        self._reloads.done()
 
     def _obey(self) -> None:
         """Carry one command of the operator out. It is an epoch of its own: what was begun is ended before."""
@@ -382,8 +344,7 @@ class Engine:
         """Let go of everything, whatever ended the loop: the snapshots first, for they speak of the log's seat."""
         self._questions.close()
         self._mailbox.close()
-        while self._told:
-            self._told.pop().set_exception(Transient("the pipeline stopped before it was known to work otherwise"))
+        self._reloads.close()
         self._writer.close()
         self._store.close()
         self._log.close(self._leaving)

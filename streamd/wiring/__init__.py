@@ -21,7 +21,7 @@ from streamd import kernels
 from streamd.config import Config, MatchPipeline, Pipeline
 from streamd.config.keys import AnyPipeline
 from streamd.daemon import Daemon, Part
-from streamd.engine import Engine, Pacing, Setup
+from streamd.engine import Engine
 from streamd.errors import ConfigError, Refused
 from streamd.learners import KINDS, Decides, Learner, constructor_of
 from streamd.operating.at_rest import AtRest
@@ -30,6 +30,7 @@ from streamd.operating.history import Begin, Span, span, unanswered
 from streamd.ports import Log, LogClient, Store
 from streamd.recovery import Anew, Fresh, Named
 from streamd.restore import Identity, foreign, shard_name
+from streamd.setup import Pacing, Setup
 from streamd.shard import Shard, Task
 from streamd.sight import Sight
 from streamd.snapshots import Policy
