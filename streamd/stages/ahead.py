@@ -13,6 +13,7 @@ from streamd.learners import ReadsPlain
 from streamd.ports import Record
 from streamd.stages.pending import PendingLabels
 from streamd.stages.settings import Settings
+from streamd.stages.shadows import ShadowRun
 
 
 class Ahead(NamedTuple):
@@ -27,16 +28,25 @@ NOTHING: Mapping[int, Ahead] = {}
 
 
 def read_ahead(
-    records: Sequence[Record], settings: Settings, pending: PendingLabels, steps: ReadsPlain
+    records: Sequence[Record],
+    settings: Settings,
+    pending: PendingLabels,
+    steps: ReadsPlain,
+    shadows: Sequence[ShadowRun],
 ) -> Mapping[int, Ahead]:
     """The plain events among the records, and those that labels among them speak of, by the `id` of their value:
-    the very object, which an entry shares with the record it came from."""
+    the very object, which an entry shares with the record it came from. They are plain to the shadows, too."""
     values = [value for record in records if (value := _event_of(record, settings, pending)) is not None]
     decoded = [(value, event) for value in values if (event := codec.decode_plain(value)) is not None]
-    rows = steps.plain([event.features for _, event in decoded])
-    return {
-        id(value): Ahead(event, row, value) for (value, event), row in zip(decoded, rows, strict=True) if row >= 0
-    }
+    features = [event.features for _, event in decoded]
+    rows, beside = steps.plain(features), [shadow.plain(features) for shadow in shadows]
+    ahead = {}
+    for place, ((value, event), row) in enumerate(zip(decoded, rows, strict=True)):
+        if row >= 0 and all(own[place] >= 0 for own in beside):
+            ahead[id(value)] = Ahead(event, row, value)
+            for shadow, own in zip(shadows, beside, strict=True):
+                shadow.place(row, own[place])
+    return ahead
 
 
 def _event_of(record: Record, settings: Settings, pending: PendingLabels) -> bytes | None:

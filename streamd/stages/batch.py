@@ -52,14 +52,15 @@ class Batch:
         self._one_by_one = stage.drift is not None and (stage.settings.drift_reset or asking is not None)
         self._alone = asking is not None and asking.learns_alone
         # Where one run takes the whole batch, and nobody else looks at the features.
-        self._reads_ahead = asking is None and not stage.shadows.of and not (self._one_by_one or self._reads_text)
+        others = asking is not None or self._one_by_one or self._reads_text
+        self._reads_ahead = not others and all(shadow.reads_plain for shadow in self._run.shadows)
         self._ahead = NOTHING
 
     def apply(self, records: Sequence[Record], decided: Mapping[int, Refusal]) -> Taken:
         """decided: refused beforehand, by index."""
         run, stage = self._run, self._stage
         if self._reads_ahead and isinstance(run.steps, ReadsPlain):
-            self._ahead = read_ahead(records, self._settings, self._pending, run.steps)
+            self._ahead = read_ahead(records, self._settings, self._pending, run.steps, run.shadows)
         for i, record in enumerate(records):
             refusal = decided.get(i) if decided else None
             if refusal is None or not refusal.whole:
@@ -121,7 +122,8 @@ class Batch:
         if subject is not None:
             run.posts.append(Post(subject, event.id, record, seen, now, now))
         for shadow in run.shadows:
-            shadow.row(row, given, event.groups)
+            if ahead is None:
+                shadow.row(row, given, event.groups)
             shadow.event(row, entry)
         weights, asking = ONCE, self._asking(record)
         if label is None and (early := pending.early.pop(event.id, None)) is not None:

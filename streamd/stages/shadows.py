@@ -12,11 +12,12 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import Raw
 from numpy.typing import NDArray
 
 from streamd import records as codec
 from streamd.errors import BadRecord
-from streamd.learners import Decides, Label, Learner, Predictions
+from streamd.learners import Decides, Label, Learner, Predictions, ReadsPlain
 from streamd.snapshot import State, merge, split
 from streamd.stages.pending import PendingLabels, Remembered, Seen
 from streamd.stages.quality import Judged
@@ -81,6 +82,19 @@ class ShadowRun:
         self._rows: dict[int, int] = {}
         self._predicted: list[Seen] = []  # in order; their memo is still the number of the prediction
         self._judged: list[tuple[int | bytes, Label]] = []
+
+    @property
+    def reads_plain(self) -> bool:
+        return isinstance(self._steps, ReadsPlain)
+
+    def plain(self, events: Sequence[Raw]) -> list[int]:
+        """See `ReadsPlain`; the rows are this run's own."""
+        assert isinstance(self._steps, ReadsPlain)
+        return self._steps.plain(events)
+
+    def place(self, live: int, row: int) -> None:
+        """Row `live` of the live run is this one here."""
+        self._rows[live] = row
 
     def row(self, live: int, x: Any, tags: Sequence[str]) -> None:
         """Take in what the live run took in as row `live`."""

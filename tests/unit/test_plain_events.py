@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from streamd.learners.linear import LinearClassifier
 from streamd.learners.linear_steps import LinearSteps
 from streamd.ports import Record
 from streamd.stages.predicting import Predicting, Taken
+from streamd.stages.shadows import Model
 from tests.unit.test_predicting import SETTINGS
 
 laws = settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -150,21 +152,28 @@ def _digest(task: Predicting) -> str:
     return snapshot.digest(task.freeze()())
 
 
-def _one_by_one(records: Sequence[Record], *, max_features: int) -> tuple[list[Taken], str]:
+def _stage(max_features: int, shadowed: bool) -> Predicting:
+    """With a shadow that knows other features."""
+    shadow = Model("linear/other", lambda: LinearClassifier(eta=0.5, max_features=2), "b")
+    fresh = partial(LinearClassifier, max_features=max_features)
+    return Predicting(SETTINGS, fresh, 0, shadows={"other": shadow} if shadowed else {}, model="a")
+
+
+def _one_by_one(records: Sequence[Record], *, max_features: int, shadowed: bool) -> tuple[list[Taken], str]:
     """Without the table: how it is meant."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delattr(LinearSteps, "plain")
-        task = Predicting(SETTINGS, lambda: LinearClassifier(max_features=max_features), 0)
+        task = _stage(max_features, shadowed)
         return [task.take([record]) for record in records], _digest(task)
 
 
 @laws
-@given(records=streams(), cut=st.integers(1, 14), max_features=st.sampled_from([3, 100]))
+@given(records=streams(), cut=st.integers(1, 14), max_features=st.sampled_from([3, 100]), shadowed=st.booleans())
 def test_a_stage_does_the_same_however_its_events_were_taken_in(
-    records: list[Record], cut: int, max_features: int
+    records: list[Record], cut: int, max_features: int, shadowed: bool
 ) -> None:
-    told, digest = _one_by_one(records, max_features=max_features)
-    task = Predicting(SETTINGS, lambda: LinearClassifier(max_features=max_features), 0)
+    told, digest = _one_by_one(records, max_features=max_features, shadowed=shadowed)
+    task = _stage(max_features, shadowed)
     taken = [task.take(records[i : i + cut]) for i in range(0, len(records), cut)]
 
     assert [memo for one in taken for memo in one.memos] == [memo for one in told for memo in one.memos]
