@@ -18,7 +18,7 @@ demo: env  ## the daemon on the embedded log, learning from a real stream
 	$(BIN)/streamd demo
 
 test: env  ## the whole suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 ROUNDS ?= 2
 SEED   ?= 1

@@ -7,11 +7,28 @@ from kafka import errors as kafka_errors
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from connectors.refusals import of_tls
 
 UNKNOWN = (kafka_errors.AuthorizationError, kafka_errors.SaslAuthenticationFailedError)
 MECHANISM = (kafka_errors.UnsupportedSaslMechanismError, kafka_errors.IllegalSaslStateError)
+
+
+def _hear_last_words(transport: Any) -> None:
+    """A broker that refuses us says why and hangs up; kafka-python throws away what it said if both have arrived
+    by the time it looks. What was received is handed on; the end is found at the next look."""
+    receive = transport._sock_recv
+
+    def hear(self: Any) -> tuple[bytes, Exception | None]:
+        received, error = receive(self)
+        return received, None if received else error
+
+    transport._sock_recv = hear
+
+
+_hear_last_words(KafkaTCPTransport)
+_hear_last_words(KafkaSSLTransport)
 
 
 class TlsRefused(kafka_errors.KafkaError):  # type: ignore[misc]
