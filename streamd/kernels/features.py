@@ -18,29 +18,14 @@ import numpy as np
 from numba import njit
 
 from streamd.kernels.decimals import number
+from streamd.kernels.json_text import skip
+from streamd.kernels.matching_ids import key
 
 NUMBER, BOOLEAN, CATEGORY = 0, 1, 2
 ODD = -1
 HIGH, LOW = np.uint64(0xFFFFFFFF00000000), np.uint64(0xFFFFFFFF)
 QUOTE, BACKSLASH, COMMA, COLON, OPEN, CLOSE, MINUS = 34, 92, 44, 58, 123, 125, 45
 T, F, N = 116, 102, 110
-BASIS, PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a
-
-
-@njit(cache=True)
-def _scatter(x):  # type: ignore[no-untyped-def]
-    """The finaliser of splitmix64."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@njit(cache=True)
-def _hash(raw, at, end, salt):  # type: ignore[no-untyped-def]
-    h = BASIS ^ np.uint64(salt)
-    for i in range(at, end):
-        h = (h ^ np.uint64(raw[i])) * PRIME
-    return _scatter(h)
 
 
 @njit(cache=True)
@@ -79,7 +64,7 @@ def insert(raw, ends, kinds, slot, used, counts, table):  # type: ignore[no-unty
     at = 0
     for j in range(kinds.size):
         end, last = ends[j, 0], ends[j, 1]
-        h = _hash(raw, at, end, 0)
+        h = key(raw, at, end - at, 0)
         name = _look(h, raw, at, end, 0, names, arena, of_names)
         if name < 0:
             place, name = ~name, counts[0]
@@ -96,7 +81,7 @@ def insert(raw, ends, kinds, slot, used, counts, table):  # type: ignore[no-unty
                 arena[used] = raw[i]
                 used += 1
         if kinds[j] == CATEGORY:
-            h = _hash(raw, end, last, name + 1)
+            h = key(raw, end, last - end, name + 1)
             place = ~_look(h, raw, end, last, name, values, arena, of_values)
             value = counts[1]
             values[place] = (h & HIGH) | np.uint64(value + 1)
@@ -108,14 +93,6 @@ def insert(raw, ends, kinds, slot, used, counts, table):  # type: ignore[no-unty
                 used += 1
         at = last
     return used
-
-
-@njit(cache=True)
-def _skip(raw, at, end):  # type: ignore[no-untyped-def]
-    """Past white space."""
-    while at < end and (raw[at] == 32 or raw[at] == 10 or raw[at] == 13 or raw[at] == 9):
-        at += 1
-    return at
 
 
 @njit(cache=True)
@@ -136,24 +113,24 @@ def _one(raw, at, end, most, row, table, stamps, codes, found, n):  # type: igno
     """The features raw[at:end] of one event, written from n on. Returns where they end, or ODD."""
     arena, names, values, of_names, of_values = table
     given = 0
-    at = _skip(raw, at, end)
+    at = skip(raw, at, end)
     if at >= end or raw[at] != OPEN:
         return ODD
-    at = _skip(raw, at + 1, end)
+    at = skip(raw, at + 1, end)
     while at < end and raw[at] != CLOSE:
         last = _string(raw, at, end)
         given += 1
         if last == ODD or given > most:
             return ODD
-        name = _look(_hash(raw, at + 1, last, 0), raw, at + 1, last, 0, names, arena, of_names)
+        name = _look(key(raw, at + 1, last - at - 1, 0), raw, at + 1, last, 0, names, arena, of_names)
         if name < 0 or stamps[name] == row:
             return ODD
         stamps[name] = row
         kind = of_names[name, 3]
-        at = _skip(raw, last + 1, end)
+        at = skip(raw, last + 1, end)
         if at >= end or raw[at] != COLON:
             return ODD
-        at = _skip(raw, at + 1, end)
+        at = skip(raw, at + 1, end)
         if at >= end:
             return ODD
         c = raw[at]
@@ -161,7 +138,7 @@ def _one(raw, at, end, most, row, table, stamps, codes, found, n):  # type: igno
             last = _string(raw, at, end)
             if last == ODD or kind != CATEGORY:
                 return ODD
-            h = _hash(raw, at + 1, last, name + 1)
+            h = key(raw, at + 1, last - at - 1, name + 1)
             value = _look(h, raw, at + 1, last, name, values, arena, of_values)
             if value < 0:
                 return ODD
@@ -183,9 +160,9 @@ def _one(raw, at, end, most, row, table, stamps, codes, found, n):  # type: igno
                 return ODD
             codes[n], found[n] = of_names[name, 4], -told if negative else told
             n += 1
-        at = _skip(raw, at, end)
+        at = skip(raw, at, end)
         if at < end and raw[at] == COMMA:
-            at = _skip(raw, at + 1, end)
+            at = skip(raw, at + 1, end)
     return n if at == end - 1 else ODD
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from streamd.kernels.decimals import number
+from streamd.kernels.json_text import skip
 from streamd.kernels.matching import LOW, TOP, book, choose, explain, look
 from streamd.kernels.matching_ids import mix, place
 
@@ -17,18 +18,10 @@ ODD = -1
 
 
 @njit(cache=True)
-def _skip(raw, at, end):  # type: ignore[no-untyped-def]
-    """Past white space."""
-    while at < end and (raw[at] == 32 or raw[at] == 10 or raw[at] == 13 or raw[at] == 9):
-        at += 1
-    return at
-
-
-@njit(cache=True)
 def _mark(raw, at, end, mark):  # type: ignore[no-untyped-def]
     """Past this character and the white space around it; ODD where there is another one."""
-    at = _skip(raw, at, end)
-    return _skip(raw, at + 1, end) if at < end and raw[at] == mark else ODD
+    at = skip(raw, at, end)
+    return skip(raw, at + 1, end) if at < end and raw[at] == mark else ODD
 
 
 @njit(cache=True)

@@ -1,7 +1,8 @@
 """A run of a linear model: rows, what is to be done with them, and the predictions of it."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,13 +24,14 @@ REASONS = 3  # per prediction
 class LinearPredictions(NamedTuple):
     """The predictions of one run; see `streamd.learners.Predictions`.
 
-    texts: (n, REASONS) of the features that count most, how a reason names them, None: no more; shares: how much.
+    texts: n REASONS, flat: how reasons name the features that count most, None: no more; made when asked for.
+    shares: (n, REASONS), how much they count.
     """
 
     values: NDArray[np.float64]
     known: NDArray[np.int64]
-    texts: Sequence[str | None]
-    shares: Sequence[float]
+    texts: Callable[[], Sequence[str | None]]
+    shares: NDArray[np.float64]
 
     def memos(self) -> list[bytes]:
         raw, size = self.values.tobytes(), 8 * self.values.shape[1]
@@ -40,9 +42,10 @@ class LinearPredictions(NamedTuple):
 
     def whys(self) -> list[Why]:
         """Of each up to three of [feature or feature=category, its part of the margin], strongest first."""
-        reasons = list(map(list, zip(self.texts, self.shares, strict=True)))
+        texts = self.texts()
+        reasons = list(map(list, zip(texts, self.shares.ravel().tolist(), strict=True)))
         whys = list(map(list, zip(*(reasons[k::REASONS] for k in range(REASONS)), strict=True)))
-        for i in {at // REASONS for at, text in enumerate(self.texts) if text is None}:
+        for i in {at // REASONS for at, text in enumerate(texts) if text is None}:
             whys[i] = [reason for reason in whys[i] if reason[0] is not None]
         return whys
 
@@ -94,5 +97,7 @@ class LinearSteps:
         ops = np.frombuffer(array("d", self._ops), np.float64).reshape(-1, 5)
         arrays = self._rows.arrays()
         values, entries, shares = self._model._run(*arrays, ops, len(self._predicted))
-        texts = self._rows.texts(arrays, self._predicted, entries)
-        return LinearPredictions(values, np.array(self._known, np.int64), texts, shares.ravel().tolist())
+        texts = partial(
+            self._rows.texts, arrays, self._predicted, entries
+        )  # a shadow's reasons are never asked for
+        return LinearPredictions(values, np.array(self._known, np.int64), texts, shares)

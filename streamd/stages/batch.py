@@ -41,7 +41,7 @@ class Batch:
         self._counts = stage.counts
         self._pending = stage.pending
         self._alerting = stage.alerting
-        self._reads_text = stage.settings.task == "text"
+        self._reads_text = stage.reads_text
         self._replaying = journalled is not None
         self._read_label = codec.class_labels if stage.several else READ_LABEL[stage.settings.task]
         self._taken = Taken([], {}, [], bytearray(), [])
