@@ -48,7 +48,7 @@ class Query(Keys, frozen=True):
     window: Annotated[int, Meta(ge=1, le=10**9, description='events of `accounting = "window"`')] = 100
     groups: Annotated[
         Literal["proportional", "equal", "worst", "rates"] | None,
-        Meta(description="a bucket for each group of events, and how the income is shared; default: one for all"),
+        Meta(description="how groups of events share the labels asked for; default: they are not told apart"),
     ] = None
     group_weights: Annotated[dict[str, float], Meta(description="how much a group counts; default: 1")] = field(
         default_factory=dict

@@ -236,7 +236,7 @@ class Asker:
             counts["unknown_annotator"] = self.annotators.unknown
         level = getattr(self.budget, "level", level)
         share = self.budget.share
-        lost = self.budget.lost / UNIT if isinstance(self.budget, TokenBucket) else math.nan
+        lost = self.budget.lost / UNIT if isinstance(self.budget, TokenBucket | Equitable) else math.nan
         return Standings(counts, len(self.queries.pending), level, share, self.estimates.view(), team, lost)
 
     # --- pieces

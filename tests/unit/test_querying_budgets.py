@@ -247,7 +247,57 @@ def test_groups_together_never_get_more_than_the_share(rule: str, steps: list[tu
         asked += ask
         assert asked <= 0.2 * (i + 1) + 1 + 1e-9
         assert sum(budget.shares().values()) == pytest.approx(1.0)
-        assert max(budget.levels().values()) <= 3
+        assert sum(budget.claims().values()) == pytest.approx(0.0)
+        assert max(budget.claims().values()) <= 3
+        assert 0 <= budget.level <= 3 + 1
+
+
+@given(
+    st.sampled_from(RULES),
+    st.integers(1, 12),
+    st.sampled_from((0.0, 0.05, 0.2)),
+    st.lists(st.tuples(st.integers(0, 40), st.floats(0, 1), st.booleans()), min_size=1, max_size=400),
+)
+def test_the_law_of_one_bucket_holds_however_many_groups_there_are(
+    rule: str, capacity: int, b: float, steps: list[tuple[int, float, bool]]
+) -> None:
+    """At every moment within [share - capacity - 1, share + capacity], so at the end, too."""
+    budget = Equitable(b, rule, capacity, start=1.0)
+    strategy, keyed = Auto(budget), Keyed(1, "t")
+    asked = 0
+    for i, (number, utility, wrong) in enumerate(steps):
+        groups = [f"g{number % 13}"] * (number > 0)
+        event = Candidate(f"{i}", utility, i, groups=groups)
+        decision = strategy.decide(event, keyed.of(event.event))
+        strategy.apply(event, decision)
+        if decision.ask:
+            budget.judged(groups, float(wrong))
+        asked += decision.ask
+        assert b * (i + 1) - capacity - 1 - 1e-9 <= asked <= b * (i + 1) + capacity + 1e-9
+    assert budget.lost == 0
+
+
+def test_a_group_that_was_away_finds_a_label_when_it_comes_back() -> None:
+    """The others leave it the last one, and what it may claim is bounded."""
+    budget = Equitable(0.1, "equal", capacity=5, start=0)
+    demand(budget, [at(i, "ab"[i % 2]) for i in range(100)])
+    demand(budget, [at(i, "a") for i in range(100, 1000)])
+    assert budget.claims()["b"] == 5
+    assert demand(budget, [at(1000, "b")]) == [True]
+    assert demand(budget, [at(1001 + i, "b") for i in range(200)]).count(True) <= 20 + 5 + 1
+
+
+def test_what_groups_had_in_buckets_of_their_own_is_poured_together() -> None:
+    """The state of before: the remainder, events, what was spent, then level and arrivals of each group."""
+    integers = np.array([7, 30, 2, UNIT // 2, UNIT // 4, UNIT, 3 * UNIT // 2, 10, 15, 5], np.int64)
+    errors = np.array([[0.0, 0.0], [1.0, 2.0], [0.5, 1.0]])
+    budget = Equitable(0.1, "worst", capacity=5)
+    budget.restore(State({"integers": integers, "errors": errors}, {"groups": ["", "a", "b"]}))
+    assert budget.level == 2.75
+    assert budget.claims() == {"": 0.0, "a": 0.0, "b": 0.0}
+    again = Equitable(0.1, "worst", capacity=5)
+    again.restore(budget.state())
+    assert digest(again.state()) == digest(budget.state())
 
 
 def by_group(rule: str, errors: dict[str, float], arrival: dict[str, float], n: int = 4000) -> dict[str, int]:
@@ -294,7 +344,7 @@ def test_shares_by_learning_rate_favour_the_harder_group_less_than_the_worst_rul
     assert 2 * got["a"] < got["b"] < worst["b"]
 
 
-def test_groups_past_the_limit_share_one_bucket() -> None:
+def test_groups_past_the_limit_share_one_account() -> None:
     budget = Equitable(0.1, "equal", max_groups=3)
     demand(budget, [at(i, f"g{i % 10}") for i in range(500)])
     assert len(budget.groups) == 3
