@@ -1,9 +1,9 @@
 """Labels by group, so that those asked for serve the groups as wanted (Cai et al. 2022).
 
-A stream brings the groups as it likes; what can be chosen is who is asked about. There is one bucket, and a *claim* of
-each group: by how many labels it lies behind its share of those asked for; all claims together are 0. A group that
-is not ahead may have the bucket's last label, the others leave one for it. So what is spent follows the law of one
-bucket, however many groups there are. The shares, `rule`:
+A stream brings the groups as it likes; what can be chosen is who is asked about. There is one bucket, and a *claim*
+of each group: by how many labels it lies behind its share of those asked for; all claims together are 0. A group
+that is not ahead may have the bucket's last label, the others leave one for it. So what is spent follows the law of
+one bucket, however many groups there are. The shares, `rule`:
 
     proportional  to how often each group arrives
     equal         the same for each
@@ -14,8 +14,8 @@ bucket, however many groups there are. The shares, `rule`:
     sigma_g^2
                   taken as the group's error times n^p
 
-A group too rare to use its share claims `capacity` labels at most, and leaves the rest of it to whoever is asked. An
-event in several groups goes on the account of the one furthest behind; one in none has an account of its own.
+A group too rare to use its share claims `capacity` labels at most, and leaves the rest of it to whoever is asked.
+An event in several groups goes on the account of the one furthest behind; one in none has an account of its own.
 """
 
 from collections.abc import Mapping
