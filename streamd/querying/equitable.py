@@ -1,8 +1,8 @@
 """Labels by group, so that those asked for serve the groups as wanted (Cai et al. 2022).
 
-A stream brings the groups as it likes; what can be chosen is who is asked about. There is one bucket, and a *claim*
-of each group: by how many labels it lies behind its share of those asked for; all claims together are 0. A group
-that is not ahead may have the bucket's last label, the others leave one for it. So what is spent follows the law of
+A stream brings the groups as it likes; what can be chosen is who is asked about. There is one bucket, and a
+*claim* of each group: by how many labels it lies behind its share of those asked for; all claims together are 0. A
+group that is not ahead may have the last label in it, the others leave one for it. So spending follows the law of
 one bucket, however many groups there are. The shares, `rule`:
 
     proportional  to how often each group arrives
