@@ -1,5 +1,6 @@
 """How to reach a Kafka cluster, in words that belong to neither client library, and in each library's own."""
 
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,28 @@ class Security(msgspec.Struct, frozen=True):
     @property
     def protocol(self) -> str:
         return ("SASL_" if self.mechanism else "") + ("SSL" if self.tls else "PLAINTEXT")
+
+
+def check_files(security: Security) -> None:
+    """Raises ConfigError with the key whose file OpenSSL cannot use: a client library does not say which it was,
+    and OpenSSL asks at the terminal for a password that it is not given."""
+    context, asked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), []
+
+    def password() -> str:
+        asked.append(True)
+        return security.key_password or ""
+
+    key, path = "", None
+    try:
+        for key in ("ca_file", "certificate_file"):
+            if path := getattr(security, key):
+                context.load_verify_locations(path)
+        if security.certificate_file:
+            key, path = "key_file", security.key_file or security.certificate_file
+            context.load_cert_chain(security.certificate_file, security.key_file, password)
+    except (OSError, ValueError) as error:
+        key, reason = ("key_password_file", " (it is locked)") if asked else (key, "")
+        raise ConfigError(f"log.security.{key}", f"{path} cannot be used{reason}: {error}") from error
 
 
 class Membership(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,7 +50,7 @@ class KafkaSecurity(Keys, frozen=True):
     ca_file: Annotated[str, Meta(description="PEM; default: the system's certificates")] = ""
     certificate_file: Annotated[str, Meta(description="PEM, for mutual TLS")] = ""
     key_file: Annotated[str, Meta(description="PEM, for mutual TLS")] = ""
-    key_password_file: str = ""
+    key_password_file: Annotated[str, Meta(description="a file holding what unlocks it")] = ""
     check_hostname: bool = True
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     username: str = ""

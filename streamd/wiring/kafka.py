@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from connectors.kafka_client import KafkaLogClient
 from connectors.kafka_log import KafkaLog
-from connectors.kafka_settings import Membership, Security
+from connectors.kafka_settings import Membership, Security, check_files
 from streamd import config as configuration
 from streamd.errors import ConfigError
 from streamd.ports import Log, LogClient
@@ -49,7 +49,7 @@ def _log_of(client: str) -> "type[KafkaLog] | type[ConfluentLog]":
 
 def _security(keys: configuration.KafkaSecurity) -> Security:
     secret = configuration.secret
-    return Security(
+    found = Security(
         tls=keys.tls,
         ca_file=keys.ca_file or None,
         certificate_file=keys.certificate_file or None,
@@ -60,3 +60,6 @@ def _security(keys: configuration.KafkaSecurity) -> Security:
         username=keys.username or None,
         password=secret(keys.password_file, keys.password_env, key="log.security.password_file"),
     )
+    if found.tls:
+        check_files(found)
+    return found

