@@ -16,8 +16,9 @@ import typer
 
 from streamd import __version__, wiring
 from streamd.cli import log_lines, team
+from streamd.cli.forks import let_in
 from streamd.cli.options import ConfigFile, load
-from streamd.config import Config, default_path, digest, plain, without_secrets, written
+from streamd.config import Config, digest, plain, without_secrets, written
 from streamd.daemon import Daemon
 from streamd.errors import EXIT_BUG, EXIT_OK, Poisoned, StreamdError, Transient
 from streamd.http.operating import Operator
@@ -45,8 +46,14 @@ def run(
         bool, typer.Option("--until-idle", help="Stop when every record has been processed and committed.")
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=1, max=256, help="Processes of one group; worker i listens on the port plus i.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="Processes of one group, looked after by this one, which starts those that fail again at once; "
+            "worker i listens on the port plus i. [default: this process is the only worker, and nobody does]",
+        ),
+    ] = None,
     on_offset_gap: Annotated[
         OffsetGapChoice, typer.Option(help="Records deleted before they were read: go on with the nearest kept?")
     ] = "stop",
@@ -71,22 +78,29 @@ def run(
     SIGHUP reads the configuration file again, as `streamd reload` does. SIGUSR1 drains it and gives its place in
     the consumer group up at once: for scale-in.
     """
-    loaded = load(config)
     choices = Choices(on_offset_gap, on_lost_state, on_grown_topic, on_changed_model)
-    if workers > 1:
-        log_lines.configure(loaded.log_level)
-        raise typer.Exit(team.run(loaded, config or default_path(), workers, until_idle, choices))
-    if index is not None:
-        loaded = team.member(loaded, index)
+    work = partial(_work, config, until_idle, choices)
+    if workers is None or index is not None:
+        raise typer.Exit(work(index, os.getppid()))
+    loaded = load(config)
     if _needs_pinned_hashes(loaded):
         _pin_hashes()
     log_lines.configure(loaded.log_level)
+    raise typer.Exit(team.run(loaded, workers, work))
+
+
+def _work(file: Path | None, until_idle: bool, choices: Choices, index: int | None, parent: int) -> int:
+    """Be the worker of this index, or the only one. parent: who looks after it. Returns the exit code."""
+    config = _read(file, index)
+    if _needs_pinned_hashes(config):
+        _pin_hashes(*(() if index is None else ("--index", str(index))))
+    log_lines.configure(config.log_level)
     if index is not None:
-        team.follow()
-    raise typer.Exit(supervise(loaded, until_idle, partial(_again, config, index), choices))
+        team.follow(parent)
+    return supervise(config, until_idle, partial(_read, file, index), choices)
 
 
-def _again(file: Path | None, index: int | None) -> Config:
+def _read(file: Path | None, index: int | None) -> Config:
     loaded = load(file)
     return loaded if index is None else team.member(loaded, index)
 
@@ -179,6 +193,7 @@ def on_signals(stop: Stop) -> Iterator[None]:
     for number in former:
         signal.signal(number, drain)
     former[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload)
+    let_in()
     try:
         yield
     finally:
@@ -264,8 +279,8 @@ def _needs_pinned_hashes(config: Config) -> bool:
     return any("river" in pipeline.kinds for pipeline in config.pipeline.values())
 
 
-def _pin_hashes() -> None:
-    """Start this process anew with a fixed hash seed; it keeps its process id."""
+def _pin_hashes(*more: str) -> None:
+    """Start this process anew with a fixed hash seed; it keeps its process id. more: arguments, beside its own."""
     if sys.flags.hash_randomization and not sys.flags.ignore_environment:
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *more])

@@ -28,12 +28,6 @@ class Choices(Struct, frozen=True):
     on_grown_topic: GrownTopicChoice = "pause"
     on_changed_model: ChangedModelChoice = "pause"
 
-    def options(self) -> list[str]:
-        """The options of `streamd run` that say the same."""
-        gap = ["--on-offset-gap", self.on_offset_gap]
-        state = ["--on-lost-state", self.on_lost_state, "--on-changed-model", self.on_changed_model]
-        return [*gap, *state, "--on-grown-topic", self.on_grown_topic]
-
 
 CAUTIOUS = Choices()
 """The default: stop or pause."""

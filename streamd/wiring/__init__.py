@@ -257,9 +257,7 @@ def store(config: Config) -> Store:
     keys = config.store
     if isinstance(keys, configuration.SqliteStore):
         return SqliteStore(keys.path)
-    from connectors.redis_store import RedisStore  # here, for its client takes a quarter of a second
-
-    return RedisStore(
+    redis: Store = _redis().RedisStore(
         keys.url,
         prefix=keys.prefix,
         username=keys.username or None,
@@ -267,6 +265,14 @@ def store(config: Config) -> Store:
         timeout=keys.timeout,
         connect_timeout=keys.connect_timeout,
     )
+    return redis
+
+
+def _redis() -> ModuleType:
+    """Imported only where the store is Redis's: the client takes a quarter of a second."""
+    from connectors import redis_store
+
+    return redis_store
 
 
 def settings(config: Config, pipeline: Pipeline) -> Settings:
@@ -365,6 +371,19 @@ def _maker(where: str, task: str, given: dict[str, Any], key: bytes | None) -> C
 def _signing_key(config: Config) -> bytes | None:
     secret = configuration.secret(config.snapshot.key_file, key="snapshot.key_file")
     return None if secret is None else secret.encode()
+
+
+def warm(config: Config) -> None:
+    """Import, compile and load all that a worker of this configuration would: who is forked now has it.
+
+    It opens nothing, starts no thread and makes no client, none of which outlives a fork. Raises ConfigError.
+    """
+    check(config)
+    warm_up(config)
+    if isinstance(config.log, configuration.KafkaLog):
+        _kafka().warm(config.log)
+    if isinstance(config.store, configuration.RedisStore):
+        _redis()
 
 
 def warm_up(config: Config) -> None:

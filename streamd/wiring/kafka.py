@@ -32,6 +32,11 @@ def log(keys: configuration.KafkaLog, group: str, worker: str, inputs: Sequence[
     return _log_of(keys.client)(membership)
 
 
+def warm(keys: configuration.KafkaLog) -> None:
+    """Have the configured client imported, and reach nobody. Raises ConfigError."""
+    _log_of(keys.client)
+
+
 def client(keys: configuration.KafkaLog) -> LogClient:
     """The operator's side."""
     return KafkaLogClient(keys.brokers, security=_security(keys.security), timeout=keys.request_timeout)

@@ -138,8 +138,7 @@ class Process(NamedTuple):
 
     def cpu(self) -> float:
         """Seconds of processor so far."""
-        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
+        return cpu(self.child.pid)
 
     def check(self) -> None:
         """Raises RuntimeError with the end of its log if it has ended."""
@@ -152,9 +151,16 @@ class Process(NamedTuple):
         return [json.loads(line) for line in lines]
 
 
-def daemon(group: Group, worker: str = "w0") -> Process:
-    """`streamd run`."""
-    return begin(group, worker, [sys.executable, "-m", "streamd.cli", "run", "--config", str(group.file(worker))])
+def cpu(pid: int) -> float:
+    """Seconds of processor that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def daemon(group: Group, worker: str = "w0", more: Sequence[str] = ()) -> Process:
+    """`streamd run`. more: of its options."""
+    command = [sys.executable, "-m", "streamd.cli", "run", "--config", str(group.file(worker)), *more]
+    return begin(group, worker, command)
 
 
 def begin(group: Group, worker: str, command: Sequence[str]) -> Process:

@@ -34,8 +34,8 @@ def test_latencies_are_read(own: Servers) -> None:
 
 
 def test_a_killed_worker_comes_back(own: Servers) -> None:
-    found = kafka_recovery.measure(own, "confluent", 1, 1)
-    assert kafka_recovery.row("confluent", "1", found)[0] == "confluent, 1 MB"
+    (forked,) = kafka_recovery.measure(own, "confluent", 1, 1, ["forked"])
+    assert kafka_recovery.row("confluent", "1", "forked", forked)[0] == "confluent, 1 MB, forked"
 
 
 def test_the_journal_is_produced(own: Servers) -> None:

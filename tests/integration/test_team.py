@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,17 @@ def says_owner(port: int, path: str, worker: object) -> bool:
     return (ask(port, path) or {}).get("owner") == worker
 
 
+def said(folder: Path, event: str) -> list[dict[str, Any]]:
+    """The log lines of one kind so far."""
+    lines = [line for line in (folder / "said").read_text().splitlines() if f'"event":"{event}"' in line]
+    return [json.loads(line) for line in lines]
+
+
+def started(folder: Path, index: int) -> list[int]:
+    """The processes that worker `index` has been, in order."""
+    return [line["pid"] for line in said(folder, "worker started") if line["worker"] == index]
+
+
 def start(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "streamd.cli", "run", "--config", str(folder / "streamd.toml"), *more]
     return subprocess.Popen(command, stderr=(folder / "said").open("wb"))
@@ -113,7 +125,8 @@ def send(settings: Config, first: int, last: int) -> None:
 def predicted(settings: Config) -> list[str]:
     client = wiring.client(settings)
     topic = settings.pipeline["p"].predictions_topic
-    found = [json.loads(r.value or b"")["id"] for p in range(2) for r in client.read(topic, p, 0, 10**6)]
+    partitions = range(client.topics()[topic].partitions)
+    found = [json.loads(r.value or b"")["id"] for p in partitions for r in client.read(topic, p, 0, 10**6)]
     client.close()
     return sorted(found)
 
@@ -121,7 +134,7 @@ def predicted(settings: Config) -> list[str]:
 @pytest.mark.kafka
 @pytest.mark.redis
 def test_two_workers_share_the_partitions_and_a_killed_one_comes_back(
-    settings: Config, running: "subprocess.Popen[bytes]"
+    settings: Config, running: "subprocess.Popen[bytes]", tmp_path: Path
 ) -> None:
     ports = (settings.http.port, settings.http.port + 1)
     until(lambda: sorted(p for port in ports for p in assigned(port)) == [0, 1], "both partitions are restored")
@@ -131,33 +144,65 @@ def test_two_workers_share_the_partitions_and_a_killed_one_comes_back(
         path = f"/v1/pipelines/p/partitions/{assigned(other)[0]}"
         until(partial(says_owner, port, path, name), "a worker knows who has the other partition")
     send(settings, 0, 200)
-    (child,) = (p for p in _children(running.pid) if "--index 1" in _command(p))
+    (child,) = started(tmp_path, 1)
+    had = assigned(ports[1])
     os.kill(child, signal.SIGKILL)
     send(settings, 200, 400)
     until(lambda: len(predicted(settings)) >= 400, "everything is predicted")
-    until(lambda: all(len(assigned(port)) == 1 for port in ports), "the killed worker is back with its partition")
+    until(lambda: assigned(ports[1]) == had, "the killed worker is back with its partition")
+    # then its successor is a fork of the same process, and no new interpreter
+    _, successor = started(tmp_path, 1)
+    assert successor in _children(running.pid)
+    assert _command(successor) == _command(running.pid)
+    # and the signals reach the workers still
+    (tmp_path / "streamd.toml").write_text((tmp_path / "streamd.toml").read_text() + 'echo = ["note"]\n')
+    running.send_signal(signal.SIGHUP)
+    until(lambda: len(said(tmp_path, "reloaded")) == 2, "both have reloaded")
     running.send_signal(signal.SIGTERM)
     assert running.wait(PATIENCE) == 0
+    assert [line["exit"] for line in said(tmp_path, "stopped")] == [0, 0]
     assert predicted(settings) == sorted(f"e{i}" for i in range(400))
 
 
 @pytest.mark.kafka
 @pytest.mark.redis
 def test_workers_drain_when_nobody_looks_after_them_any_more(
-    settings: Config, running: "subprocess.Popen[bytes]"
+    settings: Config, running: "subprocess.Popen[bytes]", tmp_path: Path
 ) -> None:
     until(lambda: len(_children(running.pid)) == 2, "both workers are started")
     workers = _children(running.pid)
     until(lambda: any(assigned(settings.http.port + i) for i in range(2)), "one serves")
     running.kill()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "they have ended")
+    assert [line["exit"] for line in said(tmp_path, "stopped")] == [0, 0]
 
 
 @pytest.mark.kafka
 @pytest.mark.redis
-def test_a_refused_configuration_ends_the_team_with_its_code(settings: Config, tmp_path: Path) -> None:
-    process = start(tmp_path, "--workers", "2")  # the topics do not exist
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_refused_configuration_ends_the_team_with_its_code(
+    settings: Config, tmp_path: Path, workers: str
+) -> None:
+    process = start(tmp_path, "--workers", workers)  # the topics do not exist
     assert process.wait(PATIENCE) == EXIT_CONFIG
+
+
+@pytest.mark.kafka
+@pytest.mark.redis
+def test_a_team_of_one_with_a_river_model_works_with_a_fixed_hash_seed(settings: Config, tmp_path: Path) -> None:
+    text = (tmp_path / "streamd.toml").read_text()
+    river = 'kind = "river", model = "river.tree.HoeffdingTreeClassifier"'
+    (tmp_path / "streamd.toml").write_text(text.replace('kind = "linear"', river))
+    client = wiring.client(settings)
+    create(settings, client, partitions=1)
+    client.close()
+    send(settings, 0, 10)
+    process = start(tmp_path, "--workers", "1", "--until-idle")
+    until(lambda: len(said(tmp_path, "worker started")) == 1, "the worker is started")
+    (worker,) = started(tmp_path, 0)
+    assert b"PYTHONHASHSEED=0" in Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+    assert process.wait(PATIENCE) == 0
+    assert len(predicted(settings)) == 10
 
 
 def test_the_embedded_log_has_one_worker(tmp_path: Path) -> None:
@@ -185,3 +230,10 @@ def _children(pid: int) -> list[int]:
 
 def _command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def test_a_worker_is_started_again_at_once_unless_it_ends_again_and_again() -> None:
+    patience, short, long = team.Patience(), team.SOON / 2, team.SOON * 2
+    assert [patience.wait(lived) for lived in (short, short, short, short)] == [0.0, 0.5, 1.0, 2.0]
+    assert max(patience.wait(short) for _ in range(20)) == team.WAIT[1]
+    assert [patience.wait(lived) for lived in (long, long, short, short)] == [0.0, 0.0, 0.5, 1.0]
