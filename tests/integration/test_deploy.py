@@ -4,17 +4,22 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Sequence
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import redis
+import typer
 
 from connectors.redis_store import RedisStore
 from streamd import config, wiring
+from streamd.cli import command_line
 from streamd.config import Config, KafkaLog
 from streamd.config import RedisStore as RedisKeys
 from streamd.errors import EXIT_CONFIG, EXIT_STATE, EXIT_USAGE
@@ -163,6 +168,21 @@ def test_the_image_ends_as_a_user_without_rights_and_checks_its_life() -> None:
         assert all(isinstance(part, str) for part in json.loads(exec_form))
 
 
+def test_the_images_health_check_tells_life_from_death() -> None:
+    (health,) = of("HEALTHCHECK")
+    _, *command = json.loads(health.partition("CMD ")[2])
+    server = HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+    (alive := Thread(target=server.serve_forever)).start()
+    try:
+        here = [part.replace("8080/livez", f"{server.server_port}/") for part in command]
+        assert run(sys.executable, *here).returncode == 0
+    finally:
+        server.shutdown()
+        alive.join()
+        server.server_close()
+    assert run(sys.executable, *here).returncode
+
+
 def sent_to_the_build() -> Sequence[str]:
     """The paths that .dockerignore lets through."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
@@ -234,6 +254,36 @@ def test_the_daemon_of_compose_reaches_its_services(services: dict[str, Any], tm
     (pipeline,) = found.pipeline.values()
     assert (sends[0], sends[1], f"--labels={pipeline.labels}" in sends) == ("send", pipeline.events, True)
     assert seconds(services["streamd"]["stop_grace_period"]) > found.worker.drain
+
+
+def test_compose_accepts_its_file() -> None:
+    docker = shutil.which("docker")
+    if docker is None or run(docker, "compose", "version").returncode:
+        missing(Unavailable("no docker with compose"))
+    done = run(docker, "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_command_line_takes_what_the_services_and_the_image_ask_of_it(services: dict[str, Any]) -> None:
+    sample = "/opt/streamd/lib/python3.11/site-packages/"
+    asked = [services[name]["command"] for name in ("topics", "generator")]
+    for command in (*asked, *map(json.loads, of("CMD"))):
+        left = [part.replace(sample, f"{ROOT}/") for part in command]
+        verb: Any = typer.main.get_command(command_line(left[:1]))
+        context = verb.make_context("streamd", left)
+        while hasattr(verb, "resolve_command"):
+            _, verb, left = verb.resolve_command(context, [*context._protected_args, *context.args])
+            context = verb.make_context(verb.name, left, parent=context)
+        assert not context.args
+
+
+def test_a_service_that_may_not_write_is_given_its_secrets_as_files(services: dict[str, Any]) -> None:
+    """Compose copies any other secret into the container, and refuses to where that is read-only."""
+    (document,) = documents(DEPLOY / "compose.yaml")
+    read_only = [service for service in services.values() if service.get("read_only")]
+    assert read_only
+    for service in read_only:
+        assert all(document["secrets"][name].keys() == {"file"} for name in service["secrets"])
 
 
 def test_nothing_of_compose_is_reached_from_outside(services: dict[str, Any]) -> None:
