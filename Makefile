@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: env demo test chaos bench bench-embedded bench-kafka lint lock clean
+.PHONY: env demo test chaos bench bench-embedded bench-kafka image-check manifests-check lint lock clean
 
 env: $(VENV)/.ready  ## the environment, as pinned in requirements.lock
 
@@ -38,6 +38,18 @@ QUIX ?= $(BIN)/python
 bench-kafka: env  ## on a Kafka and a Redis or Valkey of its own; ten minutes. QUIX: a Python with quixstreams and river
 	$(BIN)/python -m tests.bench.kafka_throughput --quix $(QUIX)
 	for name in latency recovery journal; do $(BIN)/python -m tests.bench.kafka_$$name || exit 1; done
+
+ENGINE ?= docker
+image-check: env  ## the image, run as compose.yaml runs it, on a Kafka and a Valkey of its own. ENGINE: or podman
+	BUILDAH_FORMAT=docker $(ENGINE) build -t streamd -f deploy/docker/Dockerfile .
+	$(BIN)/python -m tests.image --engine "$(ENGINE)"
+
+MANIFESTS := .venv-manifests
+manifests-check:  ## the Kubernetes manifests against Kubernetes' schemas, by kubectl and a checker in a venv of its own
+	$(PYTHON) -m venv $(MANIFESTS)
+	$(MANIFESTS)/bin/pip install --disable-pip-version-check -q kubernetes-validate==1.37.0
+	kubectl kustomize deploy/kubernetes -o $(MANIFESTS)/manifests.yaml
+	$(MANIFESTS)/bin/kubernetes-validate --strict $(MANIFESTS)/manifests.yaml
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -168,6 +168,12 @@ def test_the_image_ends_as_a_user_without_rights_and_checks_its_life() -> None:
         assert all(isinstance(part, str) for part in json.loads(exec_form))
 
 
+def test_the_image_compiles_its_kernels() -> None:
+    (line,) = (rest for rest in of("RUN") if rest.startswith("python -m streamd"))
+    done = run(sys.executable, *line.split()[1:])
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_images_health_check_tells_life_from_death() -> None:
     (health,) = of("HEALTHCHECK")
     _, *command = json.loads(health.partition("CMD ")[2])
