@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 
 from connectors.kafka_member import Member, opened
 from connectors.kafka_order import in_order
-from connectors.kafka_protocol import check_positions, to_chunks, to_metadata
+from connectors.kafka_protocol import check_positions, to_chunks, to_metadata, transactional_id
 from connectors.kafka_settings import Membership, librdkafka_consumer, librdkafka_producer
 from streamd.errors import ConfigError, Fenced, StateError, Transient
 from streamd.ports import Epoch, Lag, Output, Polled, Record, ShardEpoch
@@ -34,6 +34,7 @@ REFUSED = {
     KafkaError._INVALID_ARG,
 }
 BY_KEY = -1  # the library's partitioner, murmur2 as Java's
+LOOK = 0.01  # seconds between two looks whether the group has given a first partition
 GRACE = 1.0  # seconds that a call may take beyond its time-out
 
 
@@ -65,6 +66,9 @@ class ConfluentLog(Member):
         self._consumer = None
 
     def _make_producer(self, opening: bool = False) -> None:
+        # librdkafka asks again after half a second while a former producer's transaction is being aborted.
+        given = self._given
+        opened(self._cluster).settle(transactional_id(given.group, given.worker), given.transaction_timeout)
         with translated("initialising transactions", opening):
             producer = Producer(self._producer_settings, logger=_logger)
             producer.init_transactions(self._timeout)
@@ -84,13 +88,24 @@ class ConfluentLog(Member):
         with translated("polling"):
             messages = consumer.consume(max_records, 0)
             if not messages and self._gained is None:
-                messages = consumer.consume(1, timeout)
+                messages = self._awaited(consumer, timeout)
                 if messages and max_records > 1:
                     messages += consumer.consume(max_records - 1, 0)
         gained, lost, self._gained, self._lost = self._gained, self._lost, None, False
         told = None if gained is None else [(where.topic, where.partition) for where in gained]
         assigned, revoked = self._divided(told, lost)
         return Polled(in_order(self._delivered(messages)), assigned, revoked)
+
+    def _awaited(self, consumer: Consumer, timeout: float) -> list[Message]:
+        """The next message within this time; none as soon as the group gave something, for then the library's call
+        goes on to wait although there can be none."""
+        if self._owned:
+            return list(consumer.consume(1, timeout))
+        messages: list[Message] = []
+        deadline = time.monotonic() + timeout
+        while not messages and self._gained is None and (left := deadline - time.monotonic()) > 0:
+            messages = consumer.consume(1, min(left, LOOK))
+        return messages
 
     def _delivered(self, messages: Sequence[Message]) -> list[list[Record]]:
         runs: dict[tuple[str, int], list[Record]] = {}

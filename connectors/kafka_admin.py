@@ -1,5 +1,6 @@
 """kafka-python's admin client, with what it lacks: it tells who refuses it, and can be made to ask anew."""
 
+import time
 from typing import Any
 
 from kafka import KafkaAdminClient
@@ -8,7 +9,10 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
+from kafka.protocol.metadata import CoordinatorType
+from kafka.protocol.producer.transaction import InitProducerIdRequest
 
+from connectors.kafka_settings import SETTLE
 from connectors.refusals import of_tls
 
 UNKNOWN = (kafka_errors.AuthorizationError, kafka_errors.SaslAuthenticationFailedError)
@@ -75,6 +79,30 @@ class Admin(KafkaAdminClient):  # type: ignore[misc]
             self._client.close()
             self._net.stop()
             raise
+
+    def settle(self, transactional_id: str, transaction_timeout: int, timeout: int) -> None:
+        """Become the producer of this transactional id, and be it no more: what the former one left open is
+        aborted. transaction_timeout: as the producer's; timeout: until KafkaError is raised; milliseconds."""
+        self._manager.run(self._settle, transactional_id, transaction_timeout, timeout)
+
+    async def _settle(self, transactional_id: str, transaction_timeout: int, timeout: int) -> None:
+        deadline = time.monotonic() + timeout / 1000
+        node = await self._find_coordinator_id(transactional_id, CoordinatorType.TRANSACTION)
+        while True:
+            request = InitProducerIdRequest(
+                transactional_id=transactional_id,
+                transaction_timeout_ms=transaction_timeout,
+                producer_id=-1,
+                producer_epoch=-1,
+                max_version=4,
+            )
+            response = await self._manager.send(request, node_id=node)
+            error = kafka_errors.for_code(response.error_code)
+            if error is kafka_errors.NoError:
+                return
+            if error is not kafka_errors.ConcurrentTransactionsError or time.monotonic() > deadline:
+                raise error(f"settling {transactional_id}")
+            await self._net.sleep(SETTLE / 1000)
 
     def forget(self) -> None:
         self._manager.refusals.clear()

@@ -4,7 +4,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from kafka import TopicPartition
@@ -170,6 +170,12 @@ class Cluster:
                 for at in (EARLIEST, LATEST)
             )
         return {where.topic: (int(oldest[where].offset), int(end[where].offset)) for where in wheres}
+
+    def settle(self, transactional_id: str, transaction_timeout: float) -> None:
+        """Have a former producer fenced, and what it left open aborted, as the next producer does, which then
+        finds nothing open. What is in the way of it, that one will find in its way, too."""
+        with suppress(StreamdError), self._asking(f"settling {transactional_id}"):
+            self._admin.settle(transactional_id, int(transaction_timeout * 1000), self._timeout)
 
     def leave(self, group: str, worker: str) -> None:
         """Give this worker's seat in the group up, so that its partitions move at once."""

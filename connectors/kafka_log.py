@@ -69,7 +69,7 @@ class KafkaLog(Member):
         self._watch()
         try:
             with translated("polling"):
-                batches = opened(self._consumer).poll(timeout_ms=int(timeout * 1000), max_records=max_records)
+                batches = self._polled(opened(self._consumer), int(timeout * 1000), max_records)
         except Transient as error:
             if isinstance(error.__cause__, kafka_errors.OffsetOutOfRangeError):
                 self._refuse_gap(*error.__cause__.args[0].popitem())
@@ -82,6 +82,17 @@ class KafkaLog(Member):
         for run in records:
             self._lag.delivered(run[-1])
         return Polled(in_order(records), assigned, revoked)
+
+    def _polled(self, consumer: KafkaConsumer, milliseconds: int, max_records: int) -> Mapping[Any, Any]:
+        """What the library's poll returns. It joins the group first, and then goes on to wait for records although
+        there can be none of what was just assigned: this one does not."""
+        if consumer._coordinator.need_rejoin():
+            began = time.monotonic()
+            consumer._coordinator.poll(timeout_ms=milliseconds)
+            gone = int((time.monotonic() - began) * 1000)
+            milliseconds = 0 if self._rebalances.told else max(0, milliseconds - gone)
+        batches: Mapping[Any, Any] = consumer.poll(timeout_ms=milliseconds, max_records=max_records)
+        return batches
 
     def _refuse_gap(self, where: TopicPartition, offset: int) -> None:
         """Raises OffsetGap, unless the offset is there after all."""
@@ -228,6 +239,11 @@ class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer.pause(*assigned)
         for where in assigned:
             consumer.seek(where, 0)  # any position: the library then asks for none; `seek` sets the true one
+
+    @property
+    def told(self) -> bool:
+        """The group has given something."""
+        return bool(self._gained)
 
     def take(self) -> tuple[list[TopicPartition] | None, bool]:
         """(what is assigned since the last rebalance or None without one, whether anything before it was lost)."""

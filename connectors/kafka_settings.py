@@ -13,6 +13,7 @@ from streamd.errors import ConfigError
 
 BATCH = 256 << 10  # bytes; each request then carries a useful amount
 REQUEST = 64 << 20  # bytes; what a topic takes is for the broker to say
+SETTLE = 20  # milliseconds until a producer asks again whether the transaction before is settled
 LOOK = 10  # milliseconds between two questions about the cluster
 QUEUE = 2_000_000  # records; an epoch is far smaller
 
@@ -170,6 +171,7 @@ def python_producer(member: Membership) -> dict[str, Any]:
     }
     milliseconds = int(member.request_timeout * 1000)
     ours = _python_timing(member) | {
+        "retry_backoff_ms": SETTLE,
         "max_block_ms": milliseconds,
         "delivery_timeout_ms": 2 * milliseconds,
         "batch_size": BATCH,
@@ -235,7 +237,10 @@ def librdkafka_producer(member: Membership) -> dict[str, Any]:
         "partitioner": "murmur2_random",
     }
     ours = {
-        "retry.backoff.ms": 20,
+        "retry.backoff.ms": SETTLE,
+        # It looks for its coordinator when it knows no broker yet. Unless it connects by itself to those it is
+        # told of, it then often looks again half a second later only.
+        "enable.sparse.connections": False,
         "linger.ms": 5,
         "queue.buffering.max.messages": QUEUE,
         "queue.buffering.max.kbytes": 1 << 20,

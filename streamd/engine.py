@@ -59,6 +59,7 @@ class Engine:
         self._waiting: list[int] = []  # assigned, to be restored
         self._began = time.monotonic()  # the epoch
         self._taken = 0  # records in the epoch
+        self._brief = False  # whether the epoch ends with its first batch
         self._speed = math.inf  # records a second, of the last batch
         self._quiet: dict[int, float] = {}  # partition -> when its last record came
         self._questions = Questions()
@@ -166,6 +167,7 @@ class Engine:
         self._recovery.seek(shard)
         self._waiting.pop(0)
         self._shards[partition] = shard
+        self._brief = True  # somebody has waited for this shard
         self._quiet[partition] = time.monotonic()
         self._sight.running(shard)
         self._mailbox.settle(partition, shard.sequence)
@@ -238,7 +240,7 @@ class Engine:
                 self._quiet[partition] = time.monotonic()
 
     def _due(self) -> bool:
-        full = self._taken >= self._setup.pacing.max_records
+        full = self._brief or self._taken >= self._setup.pacing.max_records
         return self._dirty() and (full or time.monotonic() - self._began >= self._setup.pacing.interval)
 
     def _commit(self) -> None:
@@ -256,7 +258,7 @@ class Engine:
             shard.committed(ends[shard.partition])
             self._mailbox.settle(shard.partition, shard.sequence)
         self._sight.committed(outputs, moved, began - self._began, time.monotonic() - began)
-        self._taken = 0
+        self._taken, self._brief = 0, False
         self._began = time.monotonic()
         for shard in shards:
             if self._writer.due(shard.partition):
