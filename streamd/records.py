@@ -146,6 +146,14 @@ def decode_plain(value: bytes | None) -> Plain | None:
         return None
 
 
+def decode_plain_ones(values: Sequence[bytes | None]) -> list[Plain | None]:
+    """The same of many."""
+    try:
+        return list(map(_plain.decode, values))  # type: ignore[arg-type]
+    except UNREADABLE:
+        return [decode_plain(value) for value in values]
+
+
 def decode_label(value: bytes | None) -> Label:
     """A label from its record's value. Raises BadRecord."""
     try:

@@ -16,7 +16,7 @@ compiled learner pays no price per event. Results do not depend on how the strea
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from msgspec import Raw
@@ -96,6 +96,28 @@ class ReadsPlain(Protocol):
 
         A plain event is one that `row` would take, and the same comes of it.
         """
+
+
+class Taught(NamedTuple):
+    """Labels of a run, in the order of the stream. Of each: how many of the run's events come before it, its
+    event's row, its number (see `TakesColumns`) and its weight."""
+
+    after: Sequence[int]
+    rows: Sequence[int]
+    numbers: Sequence[float]
+    weights: Sequence[float]
+
+
+@runtime_checkable
+class TakesColumns(ReadsPlain, Protocol):
+    """Steps that can be told all of a run at once, where its events are plain and its labels known."""
+
+    def numbers(self, labels: Sequence[Label]) -> Sequence[float] | None:
+        """Labels as the learner numbers them; None, and nothing is changed, if one is new or does not fit."""
+
+    def columns(self, rows: Sequence[int], taught: Taught, predict: bool) -> Predictions:
+        """Predict and observe each of these rows, taken in by `plain`, learn the labels where they come, and be
+        executed. predict: else they are only observed, and there are no predictions."""
 
 
 class ShowingSteps(Steps, Protocol):

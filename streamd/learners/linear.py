@@ -155,6 +155,10 @@ class Linear:
         """A label as the kernel takes it; a new class gets its column. BadRecord if there is none left."""
         raise NotImplementedError
 
+    def _numbers(self, labels: Sequence[Any]) -> Sequence[float] | None:
+        """Of labels, None if one is new or does not fit."""
+        raise NotImplementedError
+
     def _columns(self) -> int:
         """How many columns of weights are in use."""
         return len(self.classes) if self.loss == "softmax" else 1
@@ -285,6 +289,13 @@ class LinearClassifier(Linear, base.MiniBatchClassifier):  # type: ignore[misc]
             place = self._places[y] = self._new_class(y)
         return place
 
+    def _numbers(self, labels: Sequence[Any]) -> Sequence[float] | None:
+        places = self._places
+        try:
+            return [places[y] for y in labels]
+        except (KeyError, TypeError):
+            return None
+
     def _new_class(self, y: Any) -> int:
         most = 2 if self.loss == "logistic" else self.max_classes
         if len(self.classes) >= most:
@@ -354,6 +365,12 @@ class LinearRegressor(Linear, base.MiniBatchRegressor):  # type: ignore[misc]
 
     def _number(self, y: Any) -> float:
         return float(y)
+
+    def _numbers(self, labels: Sequence[Any]) -> Sequence[float] | None:
+        try:
+            return [self._label(y) for y in labels]
+        except BadRecord:
+            return None
 
 
 def _check(model: Linear) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamd.errors import BadRecord
 from streamd.kernels import linear as kernel
-from streamd.learners import Label, Why
+from streamd.learners import Label, Taught, Why
 from streamd.learners.features import HEAVIEST
 from streamd.learners.rows import Rows
 
@@ -93,8 +93,29 @@ class LinearSteps:
         number = self._model._number(y)
         self._ops += (kernel.LEARN, self._renewed(row), number, weight, self._model._known())
 
+    def numbers(self, labels: Sequence[Label]) -> Sequence[float] | None:
+        return self._model._numbers(labels)
+
+    def columns(self, rows: Sequence[int], taught: Taught, predict: bool) -> LinearPredictions:
+        known, n, m = self._model._known(), len(rows), len(taught.rows)
+        of_event = 2 if predict else 1
+        ops = np.zeros((of_event * n + m, 5))
+        ops[:, 4] = known
+        after = np.array(taught.after, np.int64)
+        learned = of_event * after + np.arange(m)
+        ops[learned, 0] = kernel.LEARN
+        ops[learned, 1], ops[learned, 2], ops[learned, 3] = taught.rows, taught.numbers, taught.weights
+        others = np.ones(len(ops), np.bool_)
+        others[learned] = False
+        ops[others, 0] = np.tile((kernel.PREDICT, kernel.OBSERVE) if predict else (kernel.OBSERVE,), n)
+        ops[others, 1] = np.repeat(rows, of_event)
+        self._predicted, self._known = (list(rows), [known] * n) if predict else ([], [])
+        return self._execute(ops)
+
     def execute(self) -> LinearPredictions:
-        ops = np.frombuffer(array("d", self._ops), np.float64).reshape(-1, 5)
+        return self._execute(np.frombuffer(array("d", self._ops), np.float64).reshape(-1, 5))
+
+    def _execute(self, ops: NDArray[np.float64]) -> LinearPredictions:
         arrays = self._rows.arrays()
         values, entries, shares = self._model._run(*arrays, ops, len(self._predicted))
         texts = partial(

@@ -12,10 +12,11 @@ from msgspec import UNSET
 from streamd import records as codec
 from streamd.errors import BadRecord, StateError
 from streamd.journal import Refusal
-from streamd.learners import KeepsGroups, Label, Predictions, ReadsPlain
+from streamd.learners import KeepsGroups, Label, Predictions, ReadsPlain, TakesColumns
 from streamd.ports import Record
-from streamd.stages.ahead import NOTHING, read_ahead
+from streamd.stages.ahead import NOTHING, Read, read
 from streamd.stages.alerting import Post
+from streamd.stages.columns import apply, columns
 from streamd.stages.pending import Remembered
 from streamd.stages.querying import TEACH, Decided, Querying
 from streamd.stages.run import ONCE, Journalled, Run, Taken, Weights
@@ -60,7 +61,10 @@ class Batch:
         """decided: refused beforehand, by index."""
         run, stage = self._run, self._stage
         if self._reads_ahead and isinstance(run.steps, ReadsPlain):
-            self._ahead = read_ahead(records, self._settings, self._pending, run.steps, run.shadows)
+            found = read(records, self._settings, self._pending, run.steps, run.shadows)
+            if not decided and self._by_columns(records, found):
+                return self._taken
+            self._ahead = found.ahead()
         for i, record in enumerate(records):
             refusal = decided.get(i) if decided else None
             if refusal is None or not refusal.whole:
@@ -76,6 +80,17 @@ class Batch:
         if stage.querying is not None:
             stage.querying.advance(stage.now)
         return self._taken
+
+    def _by_columns(self, records: Sequence[Record], found: Read) -> bool:
+        """Apply all of it at once, if it is nothing but plain events and their labels."""
+        run, stage = self._run, self._stage
+        if run.shadows or self._alerting is not None or not isinstance(run.steps, TakesColumns):
+            return False
+        planned = columns(stage, records, found, run.steps, self._read_label, self._time)
+        if planned is None:
+            return False
+        self._end(*apply(stage, planned, found, run, run.steps, self._advance))
+        return True
 
     def _one(self, record: Record, decided: Refusal | None) -> Refusal | None:
         """Apply one record. Returns why it, or its label, was refused."""
@@ -316,7 +331,7 @@ class Batch:
 
     def _execute(self) -> Decided:
         """Predict and learn all that was collected, write the predictions down, decide on queries, and judge."""
-        run, taken, stage = self._run, self._taken, self._stage
+        run = self._run
         predictions = run.steps.execute()
         memos = predictions.memos()
         for entry in run.filling:
@@ -324,6 +339,11 @@ class Batch:
             entry.memo = memos[entry.memo]
         for shadow in run.shadows:
             shadow.execute()
+        return self._end(predictions, memos)
+
+    def _end(self, predictions: Predictions, memos: Sequence[bytes]) -> Decided:
+        """Of a run that has been executed."""
+        run, taken, stage = self._run, self._taken, self._stage
         taken.memos.extend(memos)
         decided = self._decide(predictions, memos)
         classes = stage.learner.classes

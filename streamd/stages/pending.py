@@ -110,8 +110,14 @@ class PendingLabels:
             entry.label, entry.expired, entry.beside = label, False, beside
         else:
             entry = Remembered(entry.value, entry.memo, entry.at, entry.deadline, label, beside=beside)
-        self._remember(event, entry)
+        self.remember(event, entry)
         return entry
+
+    def remember(self, event: str, entry: Remembered) -> None:
+        """Keep what waits no more, and was in no table, for a while."""
+        self.closed[event] = entry
+        if len(self.closed) > self.bounds.remember:
+            self.closed.popitem(last=False)
 
     def give_up(self, event: str) -> int:
         """Expire an event before its time: nobody will label it. Returns 1 if it was waiting, else 0."""
@@ -191,12 +197,7 @@ class PendingLabels:
             entry.expired = True
         else:
             entry = replace(entry, label=None, expired=True)
-        self._remember(event, entry)
-
-    def _remember(self, event: str, entry: Remembered) -> None:
-        self.closed[event] = entry
-        if len(self.closed) > self.bounds.remember:
-            self.closed.popitem(last=False)
+        self.remember(event, entry)
 
     def freeze(self) -> Callable[[], State]:
         """A cheap copy now; the function makes the arrays, in any thread, later."""
