@@ -15,6 +15,8 @@ from streamd.setup import Setup
 from streamd.sight import Sight
 from streamd.views import EngineView
 
+YOUNG = 50_000  # new objects that bring on a collection: a few batches' own
+
 
 class Part:
     """One engine, its thread, and what it died of."""
@@ -57,6 +59,7 @@ class Part:
         try:
             self._engine = self._make(self.sight)  # in its own thread: SQLite's connections belong to one
             gc.freeze()  # what is loaded by now stays; collections need not look through it again and again
+            gc.set_threshold(YOUNG)  # what a batch makes goes with it, in no cycles
             if self._stopping.is_set():
                 self._engine.stop(self._leaving)
             self._engine.run()

@@ -62,6 +62,18 @@ class Covering(Protocol):
         """The classes of prediction i, the likeliest first; None for a regressor, or where none is kept."""
 
 
+@runtime_checkable
+class Reasoned(Predictions, Protocol):
+    """Predictions whose reasons are also there by columns, what `whys` puts together."""
+
+    texts: Callable[[], Sequence[str | None]]
+    """Of n predictions the names of k reasons each, flat, the strongest first; None: no more."""
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """(n, k), how much each counts."""
+
+
 class Steps(Protocol):
     """One run under construction."""
 

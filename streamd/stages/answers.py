@@ -9,10 +9,12 @@ from itertools import repeat
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, Struct, UnsetType
+from numpy.typing import NDArray
 
 from streamd import records as codec
-from streamd.learners import Covering, Decides, Predictions
+from streamd.learners import Covering, Decides, Predictions, Reasoned
 from streamd.ports import Output, Record
 from streamd.stages.settings import Settings
 
@@ -62,7 +64,11 @@ class Answers:
         predictions a query stage has asked for the label."""
         records = [one.record for one in predicted]
         keys = [one.id.encode() if one.record.key is None else one.record.key for one in predicted]
-        values = map(codec.encode, self.describe(predicted, predictions, classes, asked))
+        values: Iterable[bytes] | None = None
+        if not asked and not self._settings.echo and self._decides is None:
+            values = self._by_template(predicted, predictions, classes)
+        if values is None:
+            values = map(codec.encode, self.describe(predicted, predictions, classes, asked))
         times = [record.timestamp for record in records]
         return list(map(Output, repeat(self._settings.predictions), keys, values, times, repeat(self._partition)))
 
@@ -80,6 +86,26 @@ class Answers:
         queries = [asked.get(i, UNSET) for i in range(len(predicted))] if asked else repeat(UNSET)
         echoes = map(self._echo, predicted) if self._settings.echo else repeat(UNSET)
         return list(map(codec.Prediction, ids, *told, whys, model, times, echoes, queries))
+
+    def _by_template(
+        self, predicted: Sequence[Predicted], predictions: Predictions, classes: Sequence[str]
+    ) -> Iterable[bytes] | None:
+        """What `describe` says, encoded at once, where all say the same in the same places: the probability of
+        each class, and reasons. None where they do not."""
+        n = len(classes)
+        if self._told != self._classes or not 0 < n <= self._settings.top or (predictions.known != n).any():
+            return None
+        if isinstance(predictions, Covering) or not isinstance(predictions, Reasoned):
+            return None
+        names = [codec.encode(name) for name in classes]
+        p = _numbers(predictions.values)
+        labels = map(names.__getitem__, predictions.values.argmax(axis=1).tolist())
+        head = b'{"id":%b,"label":%b,"p":{' + b",".join(name.replace(b"%", b"%%") + b":%b" for name in names)
+        model = codec.encode(self._settings.model).replace(b"%", b"%%")
+        template = head + b'},"why":%b,"model":' + model + b',"ts":%d}'
+        ids, times = (codec.encode(one.id) for one in predicted), (one.ts for one in predicted)
+        columns = (p[c::n] for c in range(n))
+        return map(template.__mod__, zip(ids, labels, *columns, _reasons(predictions), times, strict=True))
 
     def _classes(self, predictions: Predictions, classes: Sequence[str]) -> Told:
         known = predictions.known.tolist()
@@ -106,6 +132,21 @@ class Answers:
     def _echo(self, one: Predicted) -> dict[str, msgspec.Raw]:
         assert one.record.value is not None
         return codec.echo(one.record.value, self._settings.echo)
+
+
+def _numbers(values: NDArray[np.float64]) -> list[bytes]:
+    """As JSON, flat."""
+    return codec.encode(values.ravel().tolist())[1:-1].split(b",")
+
+
+def _reasons(predictions: Reasoned) -> Iterable[bytes]:
+    """What `whys` says, as JSON."""
+    texts, k = predictions.texts(), predictions.shares.shape[1]
+    if not k or None in texts:
+        return map(codec.encode, predictions.whys())
+    named, shares = list(map(codec.encode, texts)), _numbers(predictions.shares)
+    pairs = (column[i::k] for i in range(k) for column in (named, shares))
+    return map((b"[" + b",".join([b"[%b,%b]"] * k) + b"]").__mod__, zip(*pairs, strict=True))
 
 
 def _largest(named: Mapping[str, float], top: int) -> dict[str, float]:

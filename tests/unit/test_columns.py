@@ -1,0 +1,187 @@
+"""Batches applied by columns: the same comes of them as of one record after the other."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamd import records as codec
+from streamd import snapshot
+from streamd.learners.linear import LinearClassifier, LinearRegressor
+from streamd.learners.linear_steps import LinearPredictions
+from streamd.ports import Record
+from streamd.stages import batch
+from streamd.stages.answers import Answers, Predicted
+from streamd.stages.pending import Bounds
+from streamd.stages.predicting import Predicting, Taken
+from tests.unit.test_predicting import SETTINGS
+
+laws = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+
+TOWNS, CLASSES, VALUES = ("Bern", "Basel"), ("low", "high"), (-1.5, 2, 40.0)
+
+
+def _event(name: str, offset: int, at: int, **more: object) -> Record:
+    features = {"age": 20 + 7 * (offset % 5), "town": TOWNS[offset % 2], "member": offset % 3 == 0}
+    value = {"id": name, "features": features, **more}
+    return Record("events", 0, offset, at, b"k", json.dumps(value).encode())
+
+
+def _label(name: str, label: object, offset: int, at: int, **more: object) -> Record:
+    return Record("labels", 0, offset, at, b"k", json.dumps({"id": name, "label": label, **more}).encode())
+
+
+def _beginning(regress: bool) -> list[Record]:
+    """After it all features have slots and all classes are known."""
+    truths = VALUES if regress else CLASSES
+    return [_event(f"first {i}", i, i, label=truths[i % len(truths)]) for i in range(6)]
+
+
+@st.composite
+def streams(draw: st.DrawFn, regress: bool) -> list[Record]:
+    """Mostly new events, and labels of those that wait; now and then something else."""
+    records, names, now = [], [f"first {i}" for i in range(6)], 10
+    truths = st.sampled_from(VALUES if regress else CLASSES)
+    for offset in range(10, 10 + draw(st.integers(1, 25))):
+        now += draw(st.sampled_from([0, 1, 1, 3, 40]))
+        what = draw(st.integers(0, 11))
+        at = now - draw(st.sampled_from([0, 0, 0, 5]))  # records come out of order
+        more = draw(st.sampled_from([{}, {}, {}, {"ts": now + 2}, {"ts": "1970-01-01T00:00:00.030Z"}]))
+        if what < 4:
+            names.append(str(offset))
+            records.append(_event(names[-1], offset, at, **more))
+        elif what < 7:
+            names.append(str(offset))
+            records.append(_event(names[-1], offset, at, label=draw(truths), **more))
+        elif what < 10:
+            name = draw(st.sampled_from(names[-6:]))
+            sure = draw(st.sampled_from([{}, {}, {"confidence": 0.5}, {"skip": True}]))
+            records.append(_label(name, draw(truths), offset, at, **more, **sure))
+        elif what == 10:
+            records.append(_label(str(offset + draw(st.integers(0, 2))), draw(truths), offset, at))
+        else:
+            odd = draw(st.sampled_from([_event(draw(st.sampled_from(names)), offset, at), _tick(at), _bad(at)]))
+            records.append(odd)
+    return records
+
+
+def _tick(at: int) -> Record:
+    return Record("", 0, 0, at, None, None)
+
+
+def _bad(at: int) -> Record:
+    return Record("events", 0, 7, at, b"k", b'{"id": "x", "features": {"age": "old"}}')
+
+
+def _stage(regress: bool, bounds: Bounds) -> Predicting:
+    task, learner = ("regress", LinearRegressor) if regress else ("classify", LinearClassifier)
+    made = Predicting(msgspec.structs.replace(SETTINGS, task=task, bounds=bounds), learner, 0)
+    for record in _beginning(regress):
+        made.take([record])
+    return made
+
+
+@contextmanager
+def counted(refuse: bool = False) -> Iterator[list[bool]]:
+    """Of each batch, whether it was applied by columns. refuse: none is."""
+    found: list[bool] = []
+
+    def watched(*given: object) -> object:
+        planned = None if refuse else columns(*given)  # type: ignore[arg-type]
+        found.append(planned is not None)
+        return planned
+
+    columns = batch.columns
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "columns", watched)
+        yield found
+
+
+def _digest(task: Predicting) -> str:
+    return snapshot.digest(task.freeze()())
+
+
+def _outputs(taken: Sequence[Taken]) -> list[tuple[str, int, bytes]]:
+    return sorted((one.topic, one.timestamp, one.value) for batch in taken for one in batch.outputs)
+
+
+@laws
+@given(
+    data=st.data(),
+    regress=st.booleans(),
+    cut=st.integers(2, 25),
+    room=st.sampled_from([(4, 1 << 20), (100, 1 << 20), (100, 400)]),
+    remember=st.sampled_from([3, 12, 200]),
+    max_age=st.sampled_from([20, 1000]),
+)
+def test_the_same_comes_of_columns_as_of_one_record_after_the_other(
+    data: st.DataObject, regress: bool, cut: int, room: tuple[int, int], remember: int, max_age: int
+) -> None:
+    records = data.draw(streams(regress))
+    bounds = Bounds(*room, max_age=max_age, remember=remember, early=2, early_age=30)
+    with counted(refuse=True):
+        told = _stage(regress, bounds)
+        one_by_one = [told.take([record]) for record in records]
+    task = _stage(regress, bounds)
+    batches = [records[i : i + cut] for i in range(0, len(records), cut)]
+    taken = [task.take(batch) for batch in batches]
+
+    memos = [memo for one in one_by_one for memo in one.memos]
+    assert [memo for one in taken for memo in one.memos] == memos
+    assert _outputs(taken) == _outputs(one_by_one)
+    assert _digest(task) == _digest(told)
+    # and a replay of what was journalled
+    again = _stage(regress, bounds)
+    for one, run in zip(taken, batches, strict=True):
+        again.replay(run, one.refused, one.memos)
+    assert _digest(again) == _digest(told)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_plain_stream_goes_by_columns(later: bool) -> None:
+    records = []
+    for i in range(300):
+        records.append(_event(str(i), i, i, **{} if later else {"label": CLASSES[i % 2]}))
+        if later and i >= 20:
+            records.append(_label(str(i - 20), CLASSES[i % 2], i, i))
+    task = _stage(False, Bounds(100, 1 << 20, max_age=1000, remember=300, early=2, early_age=30))
+    with counted() as found:
+        for i in range(0, len(records), 50):
+            task.take(records[i : i + 50])
+    assert found == [True] * len(found)
+
+
+NAMES = st.text(max_size=3) | st.sampled_from(["%", 'a"b', "a,b", "ü", "%b", "\n"])
+
+
+@laws
+@given(data=st.data(), classes=st.lists(NAMES.filter(bool), min_size=1, max_size=4, unique=True))
+def test_predictions_put_together_say_what_they_say_one_by_one(data: st.DataObject, classes: list[str]) -> None:
+    """Byte for byte, whatever classes, events and reasons are called."""
+    n, k = data.draw(st.integers(1, 4)), 2
+    floats = st.floats(0, 1) | st.sampled_from([1e-300, 1e300, 5e-324, 0.1, 1.0])
+    numbers = st.lists(floats, min_size=n * len(classes), max_size=n * len(classes))
+    values = np.array(data.draw(numbers)).reshape(n, -1)
+    some = data.draw(st.booleans())
+    texts = data.draw(st.lists(NAMES | st.none() if some else NAMES, min_size=n * k, max_size=n * k))
+    shares = np.array(data.draw(st.lists(st.floats(-5, 5), min_size=n * k, max_size=n * k))).reshape(n, k)
+    predictions = _Predictions(values, np.full(n, len(classes)), lambda: texts, shares)
+    record = Record("events", 0, 0, 5, b"k", b"{}")
+    predicted = [Predicted(data.draw(NAMES), record, 1_700_000_000_000 + i) for i in range(n)]
+
+    answers = Answers(msgspec.structs.replace(SETTINGS, model="a%b"), 0)
+    said = [codec.encode(one) for one in answers.describe(predicted, predictions, classes)]
+    assert [one.value for one in answers.write(predicted, predictions, classes)] == said
+
+
+class _Predictions(LinearPredictions):
+    """With two reasons each."""
+
+    def whys(self) -> list[list[list[object]]]:
+        pairs = [[text, share] for text, share in zip(self.texts(), self.shares.ravel().tolist(), strict=True)]
+        return [[pair for pair in pairs[i : i + 2] if pair[0] is not None] for i in range(0, len(pairs), 2)]
