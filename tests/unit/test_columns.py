@@ -45,37 +45,50 @@ def _beginning(regress: bool) -> list[Record]:
 @st.composite
 def streams(draw: st.DrawFn, regress: bool) -> list[Record]:
     """Mostly new events, and labels of those that wait; now and then something else."""
-    records, names, now = [], [f"first {i}" for i in range(6)], 10
+    records: list[Record] = []
+    waiting, names, now = list[str](), [f"first {i}" for i in range(6)], 10
     truths = st.sampled_from(VALUES if regress else CLASSES)
-    for offset in range(10, 10 + draw(st.integers(1, 25))):
-        now += draw(st.sampled_from([0, 1, 1, 3, 40]))
-        what = draw(st.integers(0, 11))
+    odd = draw(st.sampled_from([0, 0, 0, 1, 4]))  # in twenty
+    jump = draw(st.sampled_from([1, 3, 30]))
+    for offset in range(10, 10 + draw(st.integers(1, 30))):
+        now += draw(st.sampled_from([0, 1, 1, jump]))
         at = now - draw(st.sampled_from([0, 0, 0, 5]))  # records come out of order
-        more = draw(st.sampled_from([{}, {}, {}, {"ts": now + 2}, {"ts": "1970-01-01T00:00:00.030Z"}]))
-        if what < 4:
+        more = draw(st.sampled_from([{}, {}, {}, {"ts": now + 2}]))
+        what = draw(st.integers(0, 19))
+        if what < odd:
+            records.append(draw(_odd(names, truths, offset, at)))
+        elif waiting and what < 11:
+            name = waiting.pop(draw(st.integers(0, min(2, len(waiting) - 1))))
+            sure = draw(st.sampled_from([{}, {"confidence": 0.5}]))
+            records.append(_label(name, draw(truths), offset, at, **more, **sure))
+        elif what < 17:
             names.append(str(offset))
+            waiting.append(names[-1])
             records.append(_event(names[-1], offset, at, **more))
-        elif what < 7:
+        else:
             names.append(str(offset))
             records.append(_event(names[-1], offset, at, label=draw(truths), **more))
-        elif what < 10:
-            name = draw(st.sampled_from(names[-6:]))
-            sure = draw(st.sampled_from([{}, {}, {"confidence": 0.5}, {"skip": True}]))
-            records.append(_label(name, draw(truths), offset, at, **more, **sure))
-        elif what == 10:
-            records.append(_label(str(offset + draw(st.integers(0, 2))), draw(truths), offset, at))
-        else:
-            odd = draw(st.sampled_from([_event(draw(st.sampled_from(names)), offset, at), _tick(at), _bad(at)]))
-            records.append(odd)
     return records
 
 
-def _tick(at: int) -> Record:
-    return Record("", 0, 0, at, None, None)
-
-
-def _bad(at: int) -> Record:
-    return Record("events", 0, 7, at, b"k", b'{"id": "x", "features": {"age": "old"}}')
+@st.composite
+def _odd(draw: st.DrawFn, names: list[str], truths: st.SearchStrategy[object], offset: int, at: int) -> Record:
+    name, truth = draw(st.sampled_from(names[-6:])), draw(truths)
+    return draw(
+        st.sampled_from(
+            [
+                _label(name, truth, offset, at),
+                _label(name, truth, offset, at, skip=True),
+                _label(str(offset + 1), truth, offset, at),  # before its event
+                _label("nobody's", truth, offset, at),
+                _event(name, offset, at),  # again
+                _event(f"odd {offset}", offset, at, ts="1970-01-01T00:00:00.030Z"),
+                _event(f"odd {offset}", offset, at, ts=10**12),
+                Record("", 0, 0, at, None, None),
+                Record("events", 0, offset, at, b"k", b'{"id": "x", "features": {"age": "old"}}'),
+            ]
+        )
+    )
 
 
 def _stage(regress: bool, bounds: Bounds) -> Predicting:
@@ -122,8 +135,11 @@ def _outputs(taken: Sequence[Taken]) -> list[tuple[str, int, bytes]]:
 def test_the_same_comes_of_columns_as_of_one_record_after_the_other(
     data: st.DataObject, regress: bool, cut: int, room: tuple[int, int], remember: int, max_age: int
 ) -> None:
-    records = data.draw(streams(regress))
     bounds = Bounds(*room, max_age=max_age, remember=remember, early=2, early_age=30)
+    _compare(data.draw(streams(regress)), cut, regress, bounds)
+
+
+def _compare(records: Sequence[Record], cut: int, regress: bool, bounds: Bounds) -> None:
     with counted(refuse=True):
         told = _stage(regress, bounds)
         one_by_one = [told.take([record]) for record in records]
@@ -140,6 +156,46 @@ def test_the_same_comes_of_columns_as_of_one_record_after_the_other(
     for one, run in zip(taken, batches, strict=True):
         again.replay(run, one.refused, one.memos)
     assert _digest(again) == _digest(told)
+
+
+LABELLED = [_event(f"more {i}", i, 100, label="low") for i in range(5)]
+WIDE = Bounds(100, 1 << 20, max_age=50, remember=200, early=2, early_age=30)
+
+
+@pytest.mark.parametrize(
+    ("records", "bounds"),
+    [
+        ([_label("a", "low", 0, 10), _event("a", 1, 10)], WIDE),
+        ([_event("a", 0, 10), _label("a", "low", 1, 10), _label("a", "high", 2, 10)], WIDE),
+        ([_event("a", 0, 10, label="low"), _label("a", "high", 1, 10)], WIDE),
+        ([_event("a", 0, 10), _event("a", 1, 10)], WIDE),
+        ([_event("a", 0, 10), *LABELLED, _label("a", "low", 9, 100)], msgspec.structs.replace(WIDE, remember=4)),
+        ([_event("a", 0, 10), *LABELLED[:2], _label("a", "low", 9, 100)], WIDE),
+        (
+            [_event("a", 0, 10), *(_event(f"b{i}", i, 10) for i in range(5)), _label("a", "low", 9, 10)],
+            msgspec.structs.replace(WIDE, max_events=1, remember=3),
+        ),
+        (
+            [_event("a", 0, 10), *(_event(f"b{i}", i, 10) for i in range(5)), _label("a", "low", 9, 10)],
+            msgspec.structs.replace(WIDE, max_bytes=90, remember=3),
+        ),
+    ],
+    ids=["early", "twice", "again", "repeated", "forgotten", "late", "crowded out", "too large"],
+)
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_label_finds_in_a_batch_what_it_would_find_after_it(
+    records: list[Record], bounds: Bounds, first: int
+) -> None:
+    """first: records that come in a batch of their own."""
+    with counted(refuse=True):
+        told = _stage(False, bounds)
+        for record in records:
+            told.take([record])
+    task = _stage(False, bounds)
+    for run in (records[:first], records[first:]):
+        task.take(run)
+    assert _digest(task) == _digest(told)
+    assert task.counts == told.counts
 
 
 @pytest.mark.parametrize("later", [False, True])
