@@ -16,8 +16,8 @@ from streamd.kernels.features import ODD
 from streamd.learners.feature_table import FeatureTable
 from streamd.learners.features import FeatureIndex
 from streamd.learners.linear import LinearClassifier
-from streamd.learners.linear_steps import LinearSteps
 from streamd.ports import Record
+from streamd.stages import batch
 from streamd.stages.predicting import Predicting, Taken
 from streamd.stages.shadows import Model
 from tests.unit.test_predicting import SETTINGS
@@ -162,7 +162,7 @@ def _stage(max_features: int, shadowed: bool) -> Predicting:
 def _one_by_one(records: Sequence[Record], *, max_features: int, shadowed: bool) -> tuple[list[Taken], str]:
     """Without the table: how it is meant."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(LinearSteps, "plain")
+        patch.setattr(batch, "ReadsPlain", ())  # nobody does
         task = _stage(max_features, shadowed)
         return [task.take([record]) for record in records], _digest(task)
 
