@@ -147,9 +147,10 @@ def decode_plain(value: bytes | None) -> Plain | None:
 
 
 def decode_plain_ones(values: Sequence[bytes | None]) -> list[Plain | None]:
-    """The same of many."""
+    """The same of many; None stays None."""
+    decode = _plain.decode
     try:
-        return list(map(_plain.decode, values))  # type: ignore[arg-type]
+        return [None if value is None else decode(value) for value in values]
     except UNREADABLE:
         return [decode_plain(value) for value in values]
 

@@ -10,7 +10,7 @@ from itertools import accumulate, chain, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from streamd.errors import BadRecord, StateError
 from streamd.learners import Label, Predictions, TakesColumns, Taught
@@ -27,7 +27,7 @@ LabelOf = Callable[[object], Label]
 TimeOf = Callable[[int | str, Record], int]
 
 
-class Told(NamedTuple):
+class Told(Struct, frozen=True, gc=False):
     """A label. after: how many events of the batch come before it; row: its event's; of: its event's number in the
     batch, or what was remembered of it before. A label record also has its event time and its event's id."""
 
