@@ -15,17 +15,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from streamd import config, wiring
-from streamd.config import Config
 from streamd.errors import EXIT_CONFIG
 from tests.integration.test_deploy import DEPLOY, documents
 from tests.servers import Unavailable, kafka, prometheus, redis
 
 TOKEN, PORT = "secret", 8080
+PATIENCE = 300.0  # seconds
 SCRAPE = DEPLOY / "prometheus" / "prometheus.yml"
 CACHE = "/var/cache/streamd"
 MATCH = """
@@ -53,11 +53,12 @@ class Image:
         assert fails or done.returncode == 0, f"{arguments}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
         return done
 
-    def run(self, *arguments: str, options: tuple[str, ...] = (), fails: bool = False) -> str:
-        """A container to its end. Returns its exit code, a space, and what it said."""
+    def run(
+        self, *arguments: str, options: tuple[str, ...] = (), fails: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """A container to its end."""
         mounted = ["run", "--rm", "--network", "host", *self._mounts, *options]
-        done = self.engine(*mounted, self._image, *arguments, fails=fails)
-        return f"{done.returncode} {done.stdout}{done.stderr}"
+        return self.engine(*mounted, self._image, *arguments, fails=fails)
 
     def start(self, name: str, *arguments: str, options: tuple[str, ...] = ()) -> None:
         self.engine(
@@ -98,31 +99,20 @@ def ask(path: str, token: str = TOKEN) -> tuple[int, str]:
         return 0, ""
 
 
-def wait(for_what: str, ready: Callable[[], bool], patience: float = 300.0) -> float:
-    """Seconds until it is."""
-    began = time.monotonic()
-    while not ready():
-        assert time.monotonic() - began < patience, f"no {for_what} after {patience} s"
-        time.sleep(0.05)
-    return time.monotonic() - began
-
-
-def predicted(settings: Config) -> int:
-    outside = wiring.client(settings)
-    try:
-        return sum(end for _, end in outside.ends(settings.pipeline["adult"].predictions_topic))
-    finally:
-        outside.close()
-
-
-def check_life(image: Image, name: str, service: Any, cache: str, settings: Config, folder: Path) -> None:
-    """One daemon from its start to its drain, in a container as the service asks for."""
+def check_life(
+    image: Image, name: str, service: Any, cache: str, predicted: Callable[[], int], folder: Path
+) -> None:
+    """One daemon from its start to its drain, in a container as the service asks for. cache: volume or folder."""
     image.remove(name)
-    before = predicted(settings)
+    before, compiled = predicted(), kernels(image, cache)
+    assert compiled
     began = time.monotonic()
     image.start(name, options=hardened(service, cache))
     try:
-        wait("prediction", lambda: predicted(settings) > before)
+        while predicted() == before:
+            assert image.state(name)["Running"]
+            assert time.monotonic() - began < PATIENCE
+            time.sleep(0.05)
         print(f"{name}: {time.monotonic() - began:.1f} s from start to first prediction")
         ready = next(line for line in image.says(name).splitlines() if "kernels ready" in line)
         print(f"{name}: {ready}")
@@ -134,6 +124,9 @@ def check_life(image: Image, name: str, service: Any, cache: str, settings: Conf
     finally:
         print("\n".join(image.says(name).splitlines()[-3:]))
         image.remove(name)
+    new = kernels(image, cache) - compiled
+    assert not new, f"compiled in the container: {sorted(new)}"
+    print(f"{name}: {len(compiled)} files of kernels, none of them made here")
 
 
 def check_inside(image: Image, name: str) -> None:
@@ -176,8 +169,11 @@ def check_scraped(folder: Path) -> None:
 
 
 def kernels(image: Image, cache: str) -> set[str]:
-    program = f"import pathlib; print(*pathlib.Path('{CACHE}').rglob('*.nb?'))"
-    return set(image.run("-c", program, options=("--entrypoint", "python", "-v", f"{cache}:{CACHE}")).split()[1:])
+    """The files of compiled kernels in a folder or volume and when each was made; in a new volume the image's."""
+    each = "f'{p}@{p.stat().st_mtime_ns}'"
+    program = f"import pathlib; print(*({each} for p in pathlib.Path('{CACHE}').rglob('*.nb?')))"
+    found = image.run("-c", program, options=("--entrypoint", "python", "-v", f"{cache}:{CACHE}"))
+    return set(found.stdout.split())
 
 
 def check(image: Image, folder: Path) -> None:
@@ -185,9 +181,15 @@ def check(image: Image, folder: Path) -> None:
         documents(DEPLOY / path) for path in ("compose.yaml", "kubernetes/statefulset.yaml")
     )
     services, settings = compose["services"], config.load(folder / "host.toml")
+    predictions = settings.pipeline["adult"].predictions_topic
     print(f"image: {image.about['Size'] / 1e6:.0f} MB, {image.about['Config']['User']}")
     with ExitStack() as stack:
         image.run(*services["topics"]["command"])
+        outside = stack.enter_context(closing(wiring.client(settings)))
+
+        def predicted() -> int:
+            return sum(end for _, end in outside.ends(predictions))
+
         image.remove("streamd-generator")
         image.start("streamd-generator", *services["generator"]["command"])
         stack.callback(image.remove, "streamd-generator")
@@ -195,23 +197,17 @@ def check(image: Image, folder: Path) -> None:
         image.engine("volume", "rm", "-f", volume, fails=True)
         image.engine("volume", "create", volume)
         stack.callback(image.engine, "volume", "rm", "-f", volume, fails=True)
-        compiled = kernels(image, volume)
-        check_life(image, "streamd-compose", services["streamd"], volume, settings, folder)
+        check_life(image, "streamd-compose", services["streamd"], volume, predicted, folder)
         (copying,) = stateful["spec"]["template"]["spec"]["initContainers"]
         copied = folder / "copied"
         copied.mkdir(mode=0o777)
         copied.chmod(0o777)
         program, *rest = copying["command"]
         image.run(*rest, options=("--read-only", "-v", f"{copied}:/kernels", "--entrypoint", program))
-        check_life(image, "streamd-pod", services["streamd"], str(copied), settings, folder)
-        for cache in (volume, str(copied)):
-            assert (now := kernels(image, cache)) == compiled, (
-                f"compiled in the container: {sorted(now - compiled)}"
-            )
-        print(f"{len(compiled)} files of kernels, none of them made in a container")
+        check_life(image, "streamd-pod", services["streamd"], str(copied), predicted, folder)
     bad = image.run("run", options=("-e", "STREAMD_CONFIG=/etc/hostname"), fails=True)
-    assert bad.startswith(f"{EXIT_CONFIG} "), bad
-    print(f"a wrong configuration: {bad.strip()}")
+    assert bad.returncode == EXIT_CONFIG, bad
+    print(f"a wrong configuration: {bad.returncode}, {bad.stderr.strip()}")
 
 
 def main() -> None:
