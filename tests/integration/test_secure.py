@@ -10,8 +10,11 @@ from typing import NamedTuple
 
 import pytest
 import redis as library
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+from msgspec.structs import replace
 
+from connectors.kafka_settings import Security, librdkafka_connection
 from connectors.redis_store import RedisStore
 from streamd import config as configuration
 from streamd import wiring
@@ -211,6 +214,16 @@ def test_who_is_refused_is_told_the_key_and_does_not_try_for_long(
             with pytest.raises(ConfigError) as refusal:
                 start(config)
             assert refusal.value.key == f"log.security.{key}", case
+
+
+@pytest.mark.kafka
+def test_librdkafka_itself_looks_at_the_name(secure: Secure) -> None:
+    """Of the daemon with this client another one connects first."""
+    given = Security(tls=True, ca_file=str(secure.certificates.authority))
+    with pytest.raises(KafkaException):
+        AdminClient(librdkafka_connection([secure.misnamed], given)).list_topics(timeout=2)
+    given = replace(given, check_hostname=False)
+    assert AdminClient(librdkafka_connection([secure.misnamed], given)).list_topics(timeout=30).brokers
 
 
 def topics(config: Config) -> None:
