@@ -57,6 +57,7 @@ except RuntimeError as error:
 WARM = """
 import os, sys, threading
 from pathlib import Path
+import numba
 from streamd import config, wiring
 
 told = config.load(Path(sys.argv[1]))
@@ -64,6 +65,10 @@ wiring.warm(told)
 sockets = [fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
 print([os.readlink(f"/proc/self/fd/{fd}") for fd in sockets if "socket" in os.readlink(f"/proc/self/fd/{fd}")])
 print(threading.enumerate() == [threading.main_thread()])
+try:
+    print(numba.threading_layer())
+except ValueError:
+    print("no threading layer")
 there = set(sys.modules)
 wiring.build(told)
 for name in told.pipeline:
@@ -131,4 +136,4 @@ def test_a_process_with_threads_is_not_forked() -> None:
 
 def test_what_is_warm_has_nothing_open_and_lacks_nothing(tmp_path: Path) -> None:
     (tmp_path / "streamd.toml").write_text(CONFIG)
-    assert said(WARM, str(tmp_path / "streamd.toml")) == ["[]", "True", "[]"]
+    assert said(WARM, str(tmp_path / "streamd.toml")) == ["[]", "True", "no threading layer", "[]"]
