@@ -87,7 +87,7 @@ def started(folder: Path, index: int) -> list[int]:
 
 def start(folder: Path, *more: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "streamd.cli", "run", "--config", str(folder / "streamd.toml"), *more]
-    return subprocess.Popen(command, stderr=(folder / "said").open("wb"))
+    return subprocess.Popen(command, stderr=(folder / "said").open("wb"), start_new_session=True)
 
 
 @pytest.fixture
@@ -158,7 +158,8 @@ def test_two_workers_share_the_partitions_and_a_killed_one_comes_back(
     (tmp_path / "streamd.toml").write_text((tmp_path / "streamd.toml").read_text() + 'echo = ["note"]\n')
     running.send_signal(signal.SIGHUP)
     until(lambda: len(said(tmp_path, "reloaded")) == 2, "both have reloaded")
-    running.send_signal(signal.SIGTERM)
+    # and one from the terminal, which tells everybody in a process group, drains them once
+    os.killpg(running.pid, signal.SIGINT)
     assert running.wait(PATIENCE) == 0
     assert [line["exit"] for line in said(tmp_path, "stopped")] == [0, 0]
     assert predicted(settings) == sorted(f"e{i}" for i in range(400))
