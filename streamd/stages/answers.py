@@ -136,7 +136,7 @@ class Answers:
 
 def _numbers(values: NDArray[np.float64]) -> list[bytes]:
     """As JSON, flat."""
-    return codec.encode(values.ravel().tolist())[1:-1].split(b",")
+    return codec.encode(values.ravel().tolist())[1:-1].split(b",") if values.size else []
 
 
 def _reasons(predictions: Reasoned) -> Iterable[bytes]:
