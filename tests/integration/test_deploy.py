@@ -265,7 +265,7 @@ def test_the_daemon_of_compose_reaches_its_services(services: dict[str, Any], tm
 def test_compose_accepts_its_file() -> None:
     docker = shutil.which("docker")
     if docker is None or run(docker, "compose", "version").returncode:
-        missing(Unavailable("no docker with compose"))
+        pytest.skip("no docker with compose here; it needs no engine, and Debian has it from trixie on")
     done = run(docker, "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
 
