@@ -25,6 +25,7 @@ from streamd.stages.shadows import judge
 if TYPE_CHECKING:
     from streamd.stages.predicting import Predicting
 
+FEW = 12  # records: to read so many at once takes longer than one after the other
 READ_LABEL: Mapping[str, Callable[[object], Label]] = {
     "classify": codec.class_label,
     "regress": codec.value_label,
@@ -60,7 +61,7 @@ class Batch:
     def apply(self, records: Sequence[Record], decided: Mapping[int, Refusal]) -> Taken:
         """decided: refused beforehand, by index."""
         run, stage = self._run, self._stage
-        if self._reads_ahead and isinstance(run.steps, ReadsPlain):
+        if self._reads_ahead and len(records) >= FEW and isinstance(run.steps, ReadsPlain):
             found = read(records, self._settings, self._pending, run.steps, run.shadows)
             if not decided and self._by_columns(records, found):
                 return self._taken

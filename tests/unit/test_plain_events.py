@@ -174,7 +174,9 @@ def test_a_stage_does_the_same_however_its_events_were_taken_in(
 ) -> None:
     told, digest = _one_by_one(records, max_features=max_features, shadowed=shadowed)
     task = _stage(max_features, shadowed)
-    taken = [task.take(records[i : i + cut]) for i in range(0, len(records), cut)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "FEW", 1)
+        taken = [task.take(records[i : i + cut]) for i in range(0, len(records), cut)]
 
     assert [memo for one in taken for memo in one.memos] == [memo for one in told for memo in one.memos]
     outputs = sorted((one.topic, one.timestamp, one.value) for batch in taken for one in batch.outputs)
