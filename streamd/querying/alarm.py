@@ -24,6 +24,7 @@ class Alarm:
         if not 0.0 < delta < 1.0:
             raise ConfigError("drift_delta", "must be within 0 and 1")
         self.delta = delta
+        self._log = math.log(1.0 / delta)
         self.alarms = 0
         self._start()
 
@@ -43,7 +44,7 @@ class Alarm:
         if late < 1:
             return False
         rise = self._sum / self._n - self._low_sum / self._low_n
-        bound = math.sqrt(late / (2.0 * self._low_n * self._n) * math.log(1.0 / self.delta))
+        bound = math.sqrt(late / (2.0 * self._low_n * self._n) * self._log)
         if rise < bound:
             return False
         self.alarms += 1
@@ -51,7 +52,7 @@ class Alarm:
         return True
 
     def _upper(self, total: float, n: float) -> float:
-        return total / n + math.sqrt(math.log(1.0 / self.delta) / (2.0 * n))
+        return total / n + math.sqrt(self._log / (2.0 * n))
 
     def state(self) -> State:
         kept = np.array([self._n, self._sum, self._low_n, self._low_sum, float(self.alarms)])

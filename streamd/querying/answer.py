@@ -50,5 +50,7 @@ class Standings(NamedTuple):
 
 def number_of(label: str | list[str], p: Sequence[float], classes: Sequence[str]) -> int:
     """Of the class, or of several the likeliest predicted; len(classes) if none is known."""
-    known = [classes.index(name) for name in ([label] if isinstance(label, str) else label) if name in classes]
+    if isinstance(label, str):
+        return classes.index(label) if label in classes else len(classes)
+    known = [classes.index(name) for name in label if name in classes]
     return max(known, key=lambda number: p[number] if number < len(p) else -1.0, default=len(classes))

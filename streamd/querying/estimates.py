@@ -51,11 +51,13 @@ class Estimates:
         """A judged prediction. p_ask, above 0, as decided; drawn: it fell into the random slice."""
         if not (abs(value) < LARGEST and p_ask > 0):
             return
-        w = 1.0 / p_ask
-        new = (1.0, value, w, w * value, w * w, drawn, drawn * value, drawn * value * value)
-        answers = self._sums[8] + 1.0
-        self._sums = [kept * self.fading + more for kept, more in zip(self._sums, new, strict=False)]
-        self._sums.append(answers)
+        w, f, d = 1.0 / p_ask, self.fading, float(drawn)
+        n, x, ws, wx, ww, dn, dx, dxx, answers = self._sums
+        mine = d * value
+        self._sums = [
+            *(n * f + 1.0, x * f + value, ws * f + w, wx * f + w * value, ww * f + w * w),
+            *(dn * f + d, dx * f + mine, dxx * f + mine * value, answers + 1.0),
+        ]
 
     def view(self) -> Quality:
         n, x, w, wx, ww, drawn, dx, dxx, answers = self._sums

@@ -85,12 +85,13 @@ class Queries:
         self.closed.pop(query.event, None)
         self.pending[query.event] = query
         self._line.append((query.deadline, query.event, query.number))
-        self._near.update(query.near)
+        if query.near:
+            self._near.update(query.near)
 
     def close(self, query: Query, status: str) -> None:
         """Answered or expired: no longer pending, remembered."""
         query.status = status
-        if self.pending.pop(query.event, None) is not None:
+        if self.pending.pop(query.event, None) is not None and query.near:
             self._near.subtract(query.near)
             for bucket in query.near:
                 if not self._near[bucket]:

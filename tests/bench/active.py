@@ -145,10 +145,11 @@ def decided(made: Asker, values: NDArray[np.float64], known: list[int], start: i
     run = made.decide_run([str(i) for i in numbers], utilities, numbers)
     assert run is not None
     run.packed()  # for the journal
-    for i, decision in run.asked():
+    asked = run.asked()
+    for i, decision in asked:
         p = values[i, : known[i]].tolist()
         made.ask(Candidate(str(start + i), decision.utility, start + i, p), decision)
-    return [start + i for i, _ in run.asked()]
+    return [start + i for i, _ in asked]
 
 
 def river_entropy(rows: Sequence[Row]) -> Timed:
