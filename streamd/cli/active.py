@@ -6,10 +6,12 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import typer
 from msgspec import Struct
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -20,12 +22,15 @@ from streamd.cli.csv_source import Columns, csv_rows, rewindable
 from streamd.cli.options import Json, console, note, print_json
 from streamd.cli.sources import Item, opened
 from streamd.errors import StreamdError
-from streamd.learners import Learner, registry
+from streamd.learners import Committee, Learner, Polled, Predictions, registry
+from streamd.learners.bagged import Bagged
 from streamd.querying import COMPARING, Asker, Keyed, strategy
 from streamd.querying import registry as strategies
 from streamd.querying.budgets import TokenBucket
+from streamd.querying.measures import OF_CLASSES, Measure
 from streamd.querying.simulation import Result, simulate
 from streamd.querying.sketch import Sketch
+from streamd.wiring.query import BAGGED
 
 active = typer.Typer(help="Query strategies, away from the daemon.", no_args_is_help=True)
 
@@ -54,6 +59,7 @@ class _Stepwise:
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
+        self._predictions: Predictions | None = None
 
     @property
     def classes(self) -> Sequence[str]:
@@ -64,9 +70,17 @@ class _Stepwise:
         row = steps.row(x)
         steps.predict(row)
         steps.observe(row)
-        predictions = steps.execute()
+        predictions = self._predictions = steps.execute()
         p: list[float] = predictions.values[0, : predictions.known[0]].tolist()
         return p
+
+    def members(self) -> NDArray[np.float64] | None:
+        predictions, learner = self._predictions, self._learner
+        if isinstance(predictions, Polled):
+            return predictions.members(0)
+        if predictions is None or not isinstance(learner, Committee):
+            return None
+        return learner.members(predictions.memos()[0])
 
     def learn(self, x: Any, y: str, weight: float) -> None:
         steps = self._learner.steps()
@@ -85,6 +99,12 @@ def simulate_command(
     strategies_: Annotated[
         str, typer.Option("--strategy", help="Names, comma between them; `all` for all.")
     ] = "auto,random",
+    utility: Annotated[
+        str, typer.Option("--utility", help="What a label is worth; a committee's disagreement, too.")
+    ] = "least_confident",
+    committee: Annotated[
+        int, typer.Option("--committee", min=2, help="Members beside a learner that has none of its own.")
+    ] = 10,
     budgets: Annotated[
         str, typer.Option("--budget", help="Labels per event, comma between them.")
     ] = "0.01,0.05,0.1",
@@ -105,6 +125,13 @@ def simulate_command(
     kind = f"{learner}/classify"
     if kind not in registry():
         raise StreamdError(f"--learner: {learner} is none that classifies features")
+    if utility not in OF_CLASSES:
+        raise StreamdError(f"--utility: no {utility}; there are {', '.join(OF_CLASSES)}")
+    learners = Learners(kind, utility, committee)
+    if learners.bags and learner not in BAGGED:
+        raise StreamdError(
+            f"--utility: {utility} asks a committee, which {learner} is not; {', '.join(BAGGED)} get one"
+        )
     grid = product(
         _numbers("--delay", delays, 1e9), _numbers("--noise", noises), _numbers("--budget", budgets), names
     )
@@ -118,7 +145,7 @@ def simulate_command(
     # Rows are kept by the file's place and time: another folder's file of the same name is another stream.
     source = (file.resolve(), file.stat().st_mtime_ns, label, tuple(drop or ()), limit)
     _rows(*source)  # a file that is no stream is refused before anything starts
-    done = _all(source, kind, runs, jobs or os.cpu_count() or 1)
+    done = _all(source, learners, runs, jobs or os.cpu_count() or 1)
     if picture is not None:
         picture.write_text(svg([(one.run.strategy, one.run.budget, one.result.accuracy) for one in done]))
         note(f"curves in {picture}")
@@ -131,7 +158,24 @@ def simulate_command(
 Source = tuple[Path, int, str, tuple[str, ...], int | None]
 
 
-def _all(source: Source, kind: str, runs: Sequence[Run], jobs: int) -> list[Simulated]:
+class Learners(NamedTuple):
+    """kind: as in the table of learners. utility: what is asked by; members: of the committee that it may need."""
+
+    kind: str
+    utility: str
+    members: int
+
+    @property
+    def bags(self) -> bool:
+        """A committee is put beside the learner."""
+        return Measure(self.utility).polls and not self.kind.startswith("groupwise/")
+
+    def make(self) -> Learner:
+        fresh = registry()[self.kind]
+        return Bagged(fresh, self.members) if self.bags else fresh()
+
+
+def _all(source: Source, learners: Learners, runs: Sequence[Run], jobs: int) -> list[Simulated]:
     """All runs, in parallel processes, with a progress bar on stderr."""
     with (
         Progress(console=Console(stderr=True), transient=True) as bar,
@@ -139,22 +183,31 @@ def _all(source: Source, kind: str, runs: Sequence[Run], jobs: int) -> list[Simu
     ):
         task = bar.add_task("simulating", total=len(runs))
         done = []
-        for one in pool.map(_one, [source] * len(runs), [kind] * len(runs), runs):
+        for one in pool.map(_one, [source] * len(runs), [learners] * len(runs), runs):
             done.append(one)
             bar.advance(task)
         return done
 
 
-def _one(source: Source, kind: str, run: Run) -> Simulated:
+def _one(source: Source, learners: Learners, run: Run) -> Simulated:
     made = Asker(
         strategy(run.strategy, TokenBucket(run.budget)),
         Keyed(run.seed, "simulate"),
         rho=0.1 if run.strategy == "auto" else 0.0,
         wait=1 << 50,
     )
-    sketch = Sketch() if run.strategy in COMPARING else None
-    model = _Stepwise(registry()[kind]())
-    result = simulate(_rows(*source), model, made, delay=run.delay, noise=run.noise, seed=run.seed, sketch=sketch)
+    measure = Measure(learners.utility)
+    sketch = Sketch() if run.strategy in COMPARING or measure.compares else None
+    result = simulate(
+        _rows(*source),
+        _Stepwise(learners.make()),
+        made,
+        delay=run.delay,
+        noise=run.noise,
+        seed=run.seed,
+        sketch=sketch,
+        measure=measure,
+    )
     return Simulated(run, result)
 
 

@@ -23,16 +23,17 @@ for. Before the first label the guess is the class whose name comes first. One e
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from streamd.querying.asker import Asker
 from streamd.querying.decision import Candidate
 from streamd.querying.draws import Keyed
+from streamd.querying.measures import Measure
 from streamd.querying.sketch import Sketch
-from streamd.querying.utilities import worth
 
 SECOND = 1000  # milliseconds between two events
 
@@ -48,6 +49,14 @@ class Model(Protocol):
         """Probabilities of the classes known; this is also where scales may be learned from x."""
 
     def learn(self, x: Any, y: str, weight: float) -> None: ...
+
+
+@runtime_checkable
+class Jury(Model, Protocol):
+    """A model with a committee."""
+
+    def members(self) -> NDArray[np.float64] | None:
+        """(K, C) probabilities of its members, of the event predicted last; None where there is none."""
 
 
 class Point(NamedTuple):
@@ -113,8 +122,13 @@ def simulate(
     seed: int = 0,
     sketch: Sketch | None = None,
     points: int = 40,
+    measure: Measure | None = None,
 ) -> Result:
-    """Run the loop. sketch: for strategies that compare events, and for the pending discount."""
+    """Run the loop. sketch: for strategies and measures that compare events, and for the pending discount.
+
+    measure: of what a label is worth, least confident by default; its own state begins here.
+    """
+    measure = Measure("least_confident") if measure is None else measure
     rows = list(stream)
     labels = sorted({y for _, y in rows})
     draws = Keyed(seed, "simulation")
@@ -126,7 +140,7 @@ def simulate(
             learned += _arrive(model, asker, now, *coming.popleft()[1:])
         p = model.predict(x)
         tally.add(y, model.classes[int(np.argmax(p))] if p else labels[0], learned)
-        if (query := _ask(asker, sketch, model, event, x, p, now)) is not None:
+        if (query := _ask(asker, measure, sketch, model, event, x, p, now)) is not None:
             luck = draws.of(event)
             if luck.uniform("silent") >= silent:
                 coming.append((i + delay, query, x, _told(y, labels, noise, luck.uniform("noise"))))
@@ -138,16 +152,24 @@ def simulate(
 
 
 def _ask(
-    asker: Asker, sketch: Sketch | None, model: Model, event: str, x: Any, p: list[float], now: int
+    asker: Asker,
+    measure: Measure,
+    sketch: Sketch | None,
+    model: Model,
+    event: str,
+    x: Any,
+    p: list[float],
+    now: int,
 ) -> str | None:
     """Decide, and apply the decision. Returns the event if its label is asked for."""
-    if sketch is None:
-        candidate = Candidate(event, worth(p), now, p)
-    else:
-        vector = sketch.vector(x)
-        candidate = Candidate(event, worth(p), now, p, vector, sketch.near(vector))
+    vector = None if sketch is None else sketch.vector(x)
+    near = [] if sketch is None or vector is None else sketch.near(vector)
+    utility = measure.of(p, vector, near, model.members() if isinstance(model, Jury) and measure.polls else None)
+    candidate = Candidate(event, utility, now, p, vector, near)
+    if sketch is not None:
         sketch.observe(x)
     decision = asker.decide(candidate)
+    measure.passed(vector, near, decision.ask)
     if (own := asker.own_label(candidate, decision)) is not None:
         model.learn(x, model.classes[own[0]], own[1])
     return event if asker.apply(candidate, decision) is not None else None
