@@ -5,7 +5,7 @@ Times are milliseconds since 1970; a record may also carry them as an RFC 3339 s
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -247,6 +247,15 @@ def cost_label(label: object) -> dict[str, float]:
     if type(label) is dict:
         return label
     raise BadRecord("label: expected an object, the cost of every edge")
+
+
+LABEL_OF: Mapping[str, Callable[[object], Any]] = {
+    "classify": class_label,
+    "regress": value_label,
+    "text": class_label,
+    "choose": cost_label,
+}
+"""By task, what makes of a raw label the learner's; raises BadRecord."""
 
 
 def dead_letter(topic: str, record: Record, reason: str, now: int, partition: int | None) -> Output:

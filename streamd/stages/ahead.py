@@ -44,6 +44,19 @@ class Read(NamedTuple):
     then: Sequence[codec.Plain | None]
     then_rows: Sequence[int]
 
+    def odd(self, records: Sequence[Record], settings: Settings) -> Sequence[int]:
+        """Which of the records, those read, are neither plain events nor labels."""
+        rows, told = iter(self.rows), iter(self.told)
+        return [
+            i
+            for i, record in enumerate(records)
+            if not (
+                next(rows) >= 0
+                if record.topic == settings.events
+                else record.topic == settings.labels and next(told) is not None
+            )
+        ]
+
     def ahead(self) -> Mapping[int, Ahead]:
         """The plain events by the `id` of their value: the very object, which an entry shares with the record it
         came from."""

@@ -4,7 +4,8 @@ Records are taken in one by one, and what the learner is to do about them is col
 executed at the batch's end, or before it where a later record must see what an earlier one set off.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
@@ -26,12 +27,7 @@ if TYPE_CHECKING:
     from streamd.stages.predicting import Predicting
 
 FEW = 12  # records: to read so many at once takes longer than one after the other
-READ_LABEL: Mapping[str, Callable[[object], Label]] = {
-    "classify": codec.class_label,
-    "regress": codec.value_label,
-    "text": codec.class_label,
-    "choose": codec.cost_label,
-}
+RARE = 100  # records: what lies between two odd ones, in the mean, is worth a batch of its own
 
 
 class Batch:
@@ -45,7 +41,7 @@ class Batch:
         self._alerting = stage.alerting
         self._reads_text = stage.reads_text
         self._replaying = journalled is not None
-        self._read_label = codec.class_labels if stage.several else READ_LABEL[stage.settings.task]
+        self._read_label = codec.class_labels if stage.several else codec.LABEL_OF[stage.settings.task]
         self._taken = Taken([], {}, [], bytearray(), [])
         showing = isinstance(stage.learner, KeepsGroups)
         self._run = Run(stage.learner.steps(), stage.shadows.runs(), journalled, showing)
@@ -56,6 +52,8 @@ class Batch:
         # Where one run takes the whole batch, and nobody else looks at the features.
         others = asking is not None or self._one_by_one or self._reads_text
         self._reads_ahead = not others and all(shadow.reads_plain for shadow in self._run.shadows)
+        alone = not self._run.shadows and self._alerting is None
+        self._takes_columns = self._reads_ahead and alone and isinstance(self._run.steps, TakesColumns)
         self._ahead = NOTHING
 
     def apply(self, records: Sequence[Record], decided: Mapping[int, Refusal]) -> Taken:
@@ -63,7 +61,8 @@ class Batch:
         run, stage = self._run, self._stage
         if self._reads_ahead and len(records) >= FEW and isinstance(run.steps, ReadsPlain):
             found = read(records, self._settings, self._pending, run.steps, run.shadows)
-            if not decided and self._by_columns(records, found):
+            plain = self._takes_columns and not decided
+            if plain and (self._by_columns(records, found) or self._in_pieces(records, found)):
                 return self._taken
             self._ahead = found.ahead()
         for i, record in enumerate(records):
@@ -84,13 +83,22 @@ class Batch:
 
     def _by_columns(self, records: Sequence[Record], found: Read) -> bool:
         """Apply all of it at once, if it is nothing but plain events and their labels."""
-        run, stage = self._run, self._stage
-        if run.shadows or self._alerting is not None or not isinstance(run.steps, TakesColumns):
-            return False
-        planned = columns(stage, records, found, run.steps, self._read_label, self._time)
+        run, stage, steps = self._run, self._stage, self._run.steps
+        assert isinstance(steps, TakesColumns)
+        planned = columns(stage, records, found, steps, self._read_label, self._time)
         if planned is None:
             return False
-        self._end(*apply(stage, planned, found, run, run.steps, self._advance))
+        self._end(*apply(stage, planned, found, run, steps, self._advance))
+        return True
+
+    def _in_pieces(self, records: Sequence[Record], found: Read) -> bool:
+        """Where only few records are not plain: these, and what lies between them, as batches of their own."""
+        odd = found.odd(records, self._settings)
+        if len(records) == 1 or not 0 < len(odd) * RARE <= len(records):
+            return False
+        cuts = sorted({0, *odd, *(place + 1 for place in odd), len(records)})
+        for start, end in pairwise(cuts):
+            self._taken.extend(Batch(self._stage, self._run.journalled).apply(records[start:end], {}), start)
         return True
 
     def _one(self, record: Record, decided: Refusal | None) -> Refusal | None:

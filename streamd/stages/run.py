@@ -27,6 +27,14 @@ class Taken(NamedTuple):
     turns: bytearray
     decisions: list[bytes]
 
+    def extend(self, more: "Taken", start: int) -> None:
+        """Add what a part of the batch decided, which begins at record `start`."""
+        self.outputs.extend(more.outputs)
+        self.refused.update({start + i: refusal for i, refusal in more.refused.items()})
+        self.memos.extend(more.memos)
+        self.turns.extend(more.turns)
+        self.decisions.extend(more.decisions)
+
 
 class Journalled(NamedTuple):
     """What a replay takes instead of predicting and deciding."""

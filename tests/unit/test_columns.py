@@ -100,8 +100,8 @@ def _stage(regress: bool, bounds: Bounds) -> Predicting:
 
 
 @contextmanager
-def counted(refuse: bool = False) -> Iterator[list[bool]]:
-    """Of each batch, whether it was applied by columns. refuse: none is."""
+def counted(refuse: bool = False, rare: int = 1) -> Iterator[list[bool]]:
+    """Of each batch, whether it was applied by columns. refuse: none is. rare: see `batch.RARE`."""
     found: list[bool] = []
 
     def watched(*given: object) -> object:
@@ -113,6 +113,7 @@ def counted(refuse: bool = False) -> Iterator[list[bool]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "columns", watched)
         patch.setattr(batch, "FEW", 1)
+        patch.setattr(batch, "RARE", rare)
         yield found
 
 
@@ -141,7 +142,7 @@ def test_the_same_comes_of_columns_as_of_one_record_after_the_other(
 
 
 def _compare(records: Sequence[Record], cut: int, regress: bool, bounds: Bounds) -> None:
-    with counted(refuse=True):
+    with counted(refuse=True, rare=1 << 20):
         told = _stage(regress, bounds)
         one_by_one = [told.take([record]) for record in records]
     task = _stage(regress, bounds)
@@ -190,7 +191,7 @@ def test_a_label_finds_in_a_batch_what_it_would_find_after_it(
     records: list[Record], bounds: Bounds, first: int
 ) -> None:
     """first: records that come in a batch of their own."""
-    with counted(refuse=True):
+    with counted(refuse=True, rare=1 << 20):
         told = _stage(False, bounds)
         for record in records:
             told.take([record])
@@ -214,6 +215,18 @@ def test_a_plain_stream_goes_by_columns(later: bool) -> None:
         for i in range(0, len(records), 50):
             task.take(records[i : i + 50])
     assert found == [True] * len(found)
+
+
+def test_a_few_odd_records_leave_the_others_to_columns() -> None:
+    records = [_event(str(i), i, i, label=CLASSES[i % 2]) for i in range(300)]
+    records[100] = Record("events", 0, 100, 100, b"k", b'{"id": "new", "features": {"street": "Main"}}')
+    records[200] = Record("events", 0, 200, 200, b"k", b"no JSON")
+    task = _stage(False, WIDE)
+    with counted(rare=100) as found:
+        taken = task.take(records)
+    assert found == [False, True, False, True, False, True]
+    assert list(taken.refused) == [200]
+    assert len(taken.outputs) == 300
 
 
 NAMES = st.text(max_size=3) | st.sampled_from(["%", 'a"b', "a,b", "ü", "%b", "\n"])
