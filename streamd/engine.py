@@ -33,6 +33,7 @@ from streamd.snapshots import Job, SnapshotWriter
 BATCH = (64, 4096)  # records handed to the shards at once, at least and at most: as many as fit into an epoch
 WORK, BETWEEN = 0.02, 0.005  # while questions come: seconds of work and of answers, in turn
 POLLS = 4  # an epoch, then
+GATHER = 0.01  # seconds between two polls of an epoch, at most a tenth of it
 IDLE = 1.0  # seconds without a record after which a partition's event time passes by itself
 BACKOFF = (0.1, 10.0)  # seconds: the first wait after a failure, and the longest
 
@@ -61,6 +62,7 @@ class Engine:
         self._taken = 0  # records in the epoch
         self._brief = False  # whether the epoch ends with its first batch
         self._speed = math.inf  # records a second, of the last batch
+        self._polled = 0.0  # when
         self._quiet: dict[int, float] = {}  # partition -> when its last record came
         self._questions = Questions()
         self._mailbox = Mailbox()
@@ -116,6 +118,8 @@ class Engine:
         self._questions.answer(self._answer)
 
     def _poll(self) -> Polled:
+        self._let_gather()
+        self._polled = time.monotonic()
         try:
             return self._log.poll(self._room(), self._patience())
         except OffsetGap as gap:
@@ -127,6 +131,15 @@ class Engine:
         self._set_aside(partition)
         self._await_restore(partition)
         return Polled()
+
+    def _let_gather(self) -> None:
+        """While an epoch lasts nothing is in a hurry: many records at once cost less than few, again and again."""
+        if not self._dirty() or self._waiting or self._questions.come:
+            return
+        interval = self._setup.pacing.interval
+        due = min(self._polled + min(GATHER, interval / 10), self._began + interval)
+        if (left := due - time.monotonic()) > 0:
+            self._stopping.wait(left)
 
     def _follow(self, polled: Polled) -> None:
         """The log has given or taken partitions. What a lost shard did since its commit was never sent."""
