@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException
 
 from connectors.kafka_member import Member, opened
 from connectors.kafka_order import in_order
-from connectors.kafka_protocol import check_positions, to_chunks, to_metadata, transactional_id
+from connectors.kafka_protocol import check_positions, to_chunks, to_metadata
 from connectors.kafka_settings import Membership, librdkafka_consumer, librdkafka_producer
 from streamd.errors import ConfigError, Fenced, StateError, Transient
 from streamd.ports import Epoch, Lag, Output, Polled, Record, ShardEpoch
@@ -66,9 +66,6 @@ class ConfluentLog(Member):
         self._consumer = None
 
     def _make_producer(self, opening: bool = False) -> None:
-        # librdkafka asks again after half a second while a former producer's transaction is being aborted.
-        given = self._given
-        opened(self._cluster).settle(transactional_id(given.group, given.worker), given.transaction_timeout)
         with translated("initialising transactions", opening):
             producer = Producer(self._producer_settings, logger=_logger)
             producer.init_transactions(self._timeout)

@@ -10,7 +10,7 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.protocol.metadata import CoordinatorType
-from kafka.protocol.producer.transaction import InitProducerIdRequest
+from kafka.protocol.producer.transaction import AddOffsetsToTxnRequest, EndTxnRequest, InitProducerIdRequest
 
 from connectors.kafka_settings import SETTLE
 from connectors.refusals import of_tls
@@ -80,28 +80,44 @@ class Admin(KafkaAdminClient):  # type: ignore[misc]
             self._net.stop()
             raise
 
-    def settle(self, transactional_id: str, transaction_timeout: int, timeout: int) -> None:
+    def settle(self, transactional_id: str, group: str, transaction_timeout: int, timeout: int) -> None:
         """Become the producer of this transactional id, and be it no more: what the former one left open is
-        aborted. transaction_timeout: as the producer's; timeout: until KafkaError is raised; milliseconds."""
-        self._manager.run(self._settle, transactional_id, transaction_timeout, timeout)
+        aborted. transaction_timeout: as the producer's; timeout: until KafkaError is raised; milliseconds.
 
-    async def _settle(self, transactional_id: str, transaction_timeout: int, timeout: int) -> None:
+        A transaction of nothing but the group's offsets is begun and aborted besides. Its marker in their
+        partition ends what a former producer's late request may have left pending there: nothing else would while
+        nobody commits, and nobody does who waits for stable offsets. From then on such requests are refused.
+        """
+        self._manager.run(self._settle, transactional_id, group, transaction_timeout, timeout)
+
+    async def _settle(self, transactional_id: str, group: str, transaction_timeout: int, timeout: int) -> None:
         deadline = time.monotonic() + timeout / 1000
         node = await self._find_coordinator_id(transactional_id, CoordinatorType.TRANSACTION)
+        begin = InitProducerIdRequest(
+            transactional_id=transactional_id,
+            transaction_timeout_ms=transaction_timeout,
+            producer_id=-1,
+            producer_epoch=-1,
+            max_version=4,
+        )
+        given = await self._answered(node, begin, deadline)
+        producer = {
+            "transactional_id": transactional_id,
+            "producer_id": given.producer_id,
+            "producer_epoch": given.producer_epoch,
+        }
+        await self._answered(node, AddOffsetsToTxnRequest(**producer, group_id=group, max_version=3), deadline)
+        await self._answered(node, EndTxnRequest(**producer, committed=False, max_version=3), deadline)
+
+    async def _answered(self, node: Any, request: Any, deadline: float) -> Any:
+        """Ask again until nothing of the transaction before is under way. Raises KafkaError."""
         while True:
-            request = InitProducerIdRequest(
-                transactional_id=transactional_id,
-                transaction_timeout_ms=transaction_timeout,
-                producer_id=-1,
-                producer_epoch=-1,
-                max_version=4,
-            )
             response = await self._manager.send(request, node_id=node)
             error = kafka_errors.for_code(response.error_code)
             if error is kafka_errors.NoError:
-                return
+                return response
             if error is not kafka_errors.ConcurrentTransactionsError or time.monotonic() > deadline:
-                raise error(f"settling {transactional_id}")
+                raise error(f"{type(request).__name__} of {request.transactional_id}")
             await self._net.sleep(SETTLE / 1000)
 
     def forget(self) -> None:

@@ -171,11 +171,11 @@ class Cluster:
             )
         return {where.topic: (int(oldest[where].offset), int(end[where].offset)) for where in wheres}
 
-    def settle(self, transactional_id: str, transaction_timeout: float) -> None:
+    def settle(self, transactional_id: str, group: str, transaction_timeout: float) -> None:
         """Have a former producer fenced, and what it left open aborted, as the next producer does, which then
         finds nothing open. What is in the way of it, that one will find in its way, too."""
         with suppress(StreamdError), self._asking(f"settling {transactional_id}"):
-            self._admin.settle(transactional_id, int(transaction_timeout * 1000), self._timeout)
+            self._admin.settle(transactional_id, group, int(transaction_timeout * 1000), self._timeout)
 
     def leave(self, group: str, worker: str) -> None:
         """Give this worker's seat in the group up, so that its partitions move at once."""

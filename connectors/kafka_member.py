@@ -15,6 +15,7 @@ from connectors.kafka_protocol import (
     check_output_partition,
     check_positions,
     to_committed,
+    transactional_id,
     whole_partitions,
 )
 from connectors.kafka_settings import Membership, python_connection
@@ -87,6 +88,7 @@ class Member(ABC):
                 given.probe_interval,
                 self._timeout,
             )
+            self._settle()
             self._make_producer(opening=True)
         except BaseException:
             self._release()
@@ -99,7 +101,15 @@ class Member(ABC):
         opened(self._seat).check_now()
         self._discard_producer()
         self._counts.clear()
+        self._settle()
         self._make_producer()
+
+    def _settle(self) -> None:
+        """What a former producer of this name left open is over when the next one asks; librdkafka's, which would
+        find it being aborted, waits for half a second before it asks again."""
+        given = self._given
+        name = transactional_id(given.group, given.worker)
+        opened(self._cluster).settle(name, given.group, given.transaction_timeout)
 
     def close(self, leave: bool) -> None:
         cluster, self._cluster = self._cluster, None
