@@ -108,6 +108,7 @@ class Admin(KafkaAdminClient):  # type: ignore[misc]
         }
         await self._answered(node, AddOffsetsToTxnRequest(**producer, group_id=group, max_version=3), deadline)
         await self._answered(node, EndTxnRequest(**producer, committed=False, max_version=3), deadline)
+        await self._answered(node, begin, deadline)  # once the marker is there: librdkafka waits longer for it
 
     async def _answered(self, node: Any, request: Any, deadline: float) -> Any:
         """Ask again until nothing of the transaction before is under way. Raises KafkaError."""
