@@ -1,12 +1,12 @@
 """`streamd active simulate`: what a query strategy would have cost and brought on a recorded, labelled stream."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -21,16 +21,15 @@ from streamd.cli.active_curves import svg
 from streamd.cli.csv_source import Columns, csv_rows, rewindable
 from streamd.cli.options import Json, console, note, print_json
 from streamd.cli.sources import Item, opened
-from streamd.errors import StreamdError
-from streamd.learners import Committee, Learner, Polled, Predictions, registry
-from streamd.learners.bagged import Bagged
+from streamd.errors import ConfigError, StreamdError
+from streamd.learners import Learner, Predictions, members_of, registry
 from streamd.querying import COMPARING, Asker, Keyed, strategy
 from streamd.querying import registry as strategies
 from streamd.querying.budgets import TokenBucket
 from streamd.querying.measures import OF_CLASSES, Measure
 from streamd.querying.simulation import Result, simulate
 from streamd.querying.sketch import Sketch
-from streamd.wiring.query import BAGGED
+from streamd.wiring.query import asked_by
 
 active = typer.Typer(help="Query strategies, away from the daemon.", no_args_is_help=True)
 
@@ -75,12 +74,8 @@ class _Stepwise:
         return p
 
     def members(self) -> NDArray[np.float64] | None:
-        predictions, learner = self._predictions, self._learner
-        if isinstance(predictions, Polled):
-            return predictions.members(0)
-        if predictions is None or not isinstance(learner, Committee):
-            return None
-        return learner.members(predictions.memos()[0])
+        told = self._predictions
+        return None if told is None else members_of(self._learner, told, 0, told.memos()[0])
 
     def learn(self, x: Any, y: str, weight: float) -> None:
         steps = self._learner.steps()
@@ -127,11 +122,10 @@ def simulate_command(
         raise StreamdError(f"--learner: {learner} is none that classifies features")
     if utility not in OF_CLASSES:
         raise StreamdError(f"--utility: no {utility}; there are {', '.join(OF_CLASSES)}")
-    learners = Learners(kind, utility, committee)
-    if learners.bags and learner not in BAGGED:
-        raise StreamdError(
-            f"--utility: {utility} asks a committee, which {learner} is not; {', '.join(BAGGED)} get one"
-        )
+    try:
+        make = asked_by("--utility", utility, learner, registry()[kind], committee)
+    except ConfigError as refusal:
+        raise StreamdError(str(refusal)) from None
     grid = product(
         _numbers("--delay", delays, 1e9), _numbers("--noise", noises), _numbers("--budget", budgets), names
     )
@@ -145,7 +139,7 @@ def simulate_command(
     # Rows are kept by the file's place and time: another folder's file of the same name is another stream.
     source = (file.resolve(), file.stat().st_mtime_ns, label, tuple(drop or ()), limit)
     _rows(*source)  # a file that is no stream is refused before anything starts
-    done = _all(source, learners, runs, jobs or os.cpu_count() or 1)
+    done = _all(source, make, utility, runs, jobs or os.cpu_count() or 1)
     if picture is not None:
         picture.write_text(svg([(one.run.strategy, one.run.budget, one.result.accuracy) for one in done]))
         note(f"curves in {picture}")
@@ -158,24 +152,9 @@ def simulate_command(
 Source = tuple[Path, int, str, tuple[str, ...], int | None]
 
 
-class Learners(NamedTuple):
-    """kind: as in the table of learners. utility: what is asked by; members: of the committee that it may need."""
-
-    kind: str
-    utility: str
-    members: int
-
-    @property
-    def bags(self) -> bool:
-        """A committee is put beside the learner."""
-        return Measure(self.utility).polls and not self.kind.startswith("groupwise/")
-
-    def make(self) -> Learner:
-        fresh = registry()[self.kind]
-        return Bagged(fresh, self.members) if self.bags else fresh()
-
-
-def _all(source: Source, learners: Learners, runs: Sequence[Run], jobs: int) -> list[Simulated]:
+def _all(
+    source: Source, make: Callable[[], Learner], utility: str, runs: Sequence[Run], jobs: int
+) -> list[Simulated]:
     """All runs, in parallel processes, with a progress bar on stderr."""
     with (
         Progress(console=Console(stderr=True), transient=True) as bar,
@@ -183,24 +162,24 @@ def _all(source: Source, learners: Learners, runs: Sequence[Run], jobs: int) -> 
     ):
         task = bar.add_task("simulating", total=len(runs))
         done = []
-        for one in pool.map(_one, [source] * len(runs), [learners] * len(runs), runs):
+        for one in pool.map(partial(_one, source, make, utility), runs):
             done.append(one)
             bar.advance(task)
         return done
 
 
-def _one(source: Source, learners: Learners, run: Run) -> Simulated:
+def _one(source: Source, make: Callable[[], Learner], utility: str, run: Run) -> Simulated:
     made = Asker(
         strategy(run.strategy, TokenBucket(run.budget)),
         Keyed(run.seed, "simulate"),
         rho=0.1 if run.strategy == "auto" else 0.0,
         wait=1 << 50,
     )
-    measure = Measure(learners.utility)
+    measure = Measure(utility)
     sketch = Sketch() if run.strategy in COMPARING or measure.compares else None
     result = simulate(
         _rows(*source),
-        _Stepwise(learners.make()),
+        _Stepwise(make()),
         made,
         delay=run.delay,
         noise=run.noise,

@@ -226,6 +226,16 @@ class Polled(Protocol):
         """(K, C) probabilities, or (K, 1) values, of prediction i."""
 
 
+def members_of(
+    learner: Learner, predictions: Predictions, seen: int | bytes, memo: bytes
+) -> NDArray[np.float64] | None:
+    """What each member of a committee says of a prediction, by its number in the run if that is known, and by its
+    memo; None where there is no committee."""
+    if isinstance(predictions, Polled) and isinstance(seen, int):
+        return predictions.members(seen)
+    return learner.members(memo) if isinstance(learner, Committee) else None
+
+
 KINDS = {
     "groupwise/choose": "streamd.learners.groupwise:GroupwiseChooser",
     "groupwise/classify": "streamd.learners.groupwise:GroupwiseClassifier",

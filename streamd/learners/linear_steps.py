@@ -118,7 +118,6 @@ class LinearSteps:
     def _execute(self, ops: NDArray[np.float64]) -> LinearPredictions:
         arrays = self._rows.arrays()
         values, entries, shares = self._model._run(*arrays, ops, len(self._predicted))
-        texts = partial(
-            self._rows.texts, arrays, self._predicted, entries
-        )  # a shadow's reasons are never asked for
+        # A shadow's reasons are never asked for.
+        texts = partial(self._rows.texts, arrays, self._predicted, entries)
         return LinearPredictions(values, np.array(self._known, np.int64), texts, shares)

@@ -52,17 +52,15 @@ class Batch:
         # Where one run takes the whole batch, and nobody else looks at the features.
         others = asking is not None or self._one_by_one or self._reads_text
         self._reads_ahead = not others and all(shadow.reads_plain for shadow in self._run.shadows)
-        alone = not self._run.shadows and self._alerting is None
-        self._takes_columns = self._reads_ahead and alone and isinstance(self._run.steps, TakesColumns)
         self._ahead = NOTHING
 
     def apply(self, records: Sequence[Record], decided: Mapping[int, Refusal]) -> Taken:
         """decided: refused beforehand, by index."""
         run, stage = self._run, self._stage
-        if self._reads_ahead and len(records) >= FEW and isinstance(run.steps, ReadsPlain):
-            found = read(records, self._settings, self._pending, run.steps, run.shadows)
-            plain = self._takes_columns and not decided
-            if plain and (self._by_columns(records, found) or self._in_pieces(records, found)):
+        if self._reads_ahead and len(records) >= FEW and isinstance(steps := run.steps, ReadsPlain):
+            found = read(records, self._settings, self._pending, steps, run.shadows)
+            alone = not (decided or run.shadows) and self._alerting is None
+            if alone and isinstance(steps, TakesColumns) and self._at_once(records, found, steps):
                 return self._taken
             self._ahead = found.ahead()
         for i, record in enumerate(records):
@@ -81,14 +79,15 @@ class Batch:
             stage.querying.advance(stage.now)
         return self._taken
 
-    def _by_columns(self, records: Sequence[Record], found: Read) -> bool:
+    def _at_once(self, records: Sequence[Record], found: Read, steps: TakesColumns) -> bool:
+        return self._by_columns(records, found, steps) or self._in_pieces(records, found)
+
+    def _by_columns(self, records: Sequence[Record], found: Read, steps: TakesColumns) -> bool:
         """Apply all of it at once, if it is nothing but plain events and their labels."""
-        run, stage, steps = self._run, self._stage, self._run.steps
-        assert isinstance(steps, TakesColumns)
-        planned = columns(stage, records, found, steps, self._read_label, self._time)
+        planned = columns(self._stage, records, found, steps, self._read_label, self._time)
         if planned is None:
             return False
-        self._end(*apply(stage, planned, found, run, steps, self._advance))
+        self._end(*apply(self._stage, planned, found, self._run, steps, self._advance))
         return True
 
     def _in_pieces(self, records: Sequence[Record], found: Read) -> bool:

@@ -22,7 +22,7 @@ from msgspec import UNSET, Struct
 from numpy.typing import NDArray
 
 from streamd import records as codec
-from streamd.learners import Committee, Decides, Learner, Polled, Predictions
+from streamd.learners import Decides, Learner, Predictions, members_of
 from streamd.ports import Output, Record
 from streamd.querying import Answer, Asker, Candidate, pack, unpack
 from streamd.querying.measures import Measure
@@ -184,7 +184,7 @@ class Querying:
             decision = unpack(one.decided)
             candidate = Candidate(event.id, decision.utility, one.now, p, x, near, event.groups)
         else:
-            members = _members(one, memo, predictions, learner) if self._measure.polls else None
+            members = members_of(learner, predictions, one.seen, memo) if self._measure.polls else None
             chosen = learner.decision(memo) if isinstance(learner, Decides) and learner.multilabel else None
             utility = self._measure.of(p, x, near, members, chosen)
             candidate = Candidate(event.id, utility, one.now, p, x, near, event.groups)
@@ -353,15 +353,6 @@ class Querying:
         self._measure.restore(parts["measure"])
         if self._sketch is not None and "sketch" in parts:
             self._sketch.restore(parts["sketch"])
-
-
-def _members(
-    one: Undecided, memo: bytes, predictions: Predictions, learner: Learner
-) -> NDArray[np.float64] | None:
-    """What each member of a committee says of an event just predicted."""
-    if isinstance(predictions, Polled) and isinstance(one.seen, int):
-        return predictions.members(one.seen)
-    return learner.members(memo) if isinstance(learner, Committee) else None
 
 
 def _features(event: codec.Event) -> dict[str, codec.Scalar]:

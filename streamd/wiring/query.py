@@ -68,12 +68,21 @@ def check_several(name: str, query: Query) -> None:
 def committee(name: str, query: Query | None, kind: str, make: Callable[[], Learner]) -> Callable[[], Learner]:
     """A maker of learners of this kind with a committee beside them, where the utility asks one. ConfigError
     where there can be none."""
-    if query is None or query.utility not in OF_MEMBERS or kind == "groupwise":
+    if query is None or query.utility is None:
+        return make
+    key = f"pipeline.{name}.query.utility"
+    return asked_by(key, query.utility, kind, make, query.committee, query.seed)
+
+
+def asked_by(
+    key: str, utility: str, kind: str, make: Callable[[], Learner], size: int, seed: int = 0
+) -> Callable[[], Learner]:
+    """The same for a utility by its name; key: who named it, size: members of the committee."""
+    if utility not in OF_MEMBERS or kind == "groupwise":
         return make
     if kind not in BAGGED:
-        expected = f"{query.utility} needs a learner of kind {', '.join(BAGGED)} or groupwise"
-        raise ConfigError(f"pipeline.{name}.query.utility", expected)
-    return partial(Bagged, make, query.committee, query.seed)
+        raise ConfigError(key, f"{utility} needs a learner of kind {', '.join(BAGGED)} or groupwise")
+    return partial(Bagged, make, size, seed)
 
 
 def _asks(name: str, pipeline: Pipeline, query: Query) -> Asks:

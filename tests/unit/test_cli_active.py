@@ -45,6 +45,16 @@ def test_the_same_seed_gives_the_same_run(terminal: Terminal) -> None:
     assert terminal(*arguments).json == terminal(*arguments).json
 
 
+@pytest.mark.parametrize("utility", ["margin", "expected_gain", "vote_entropy", "mean_kl"])
+def test_any_utility_may_ask(terminal: Terminal, utility: str) -> None:
+    file = terminal.file("stream.csv", recorded(200))
+    arguments = ("active", "simulate", file, "--strategy", "auto", "--budget", "0.2", "-j", "1", "--json")
+    done = terminal(*arguments, "--utility", utility, "--committee", "3")
+    assert done.code == 0, done.err
+    assert 20 <= done.json[0]["result"]["asked"] <= 50
+    assert done.json[0]["result"]["curve"] != terminal(*arguments).json[0]["result"]["curve"]
+
+
 def test_a_table_is_printed(terminal: Terminal) -> None:
     file = terminal.file("stream.csv", recorded(100))
     done = terminal("active", "simulate", file, "--strategy", "all", "--budget", "0.1", "-j", "1")
@@ -55,6 +65,8 @@ def test_a_table_is_printed(terminal: Terminal) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--utility", "clever"], "--utility: no clever"),
+        (["--utility", "mean_kl", "--learner", "ss3"], "needs a learner of kind linear, river"),
         (["--strategy", "clever"], "no clever"),
         (["--budget", "2"], "--budget"),
         (["--budget", "much"], "--budget"),
