@@ -6,6 +6,7 @@
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from connectors.kafka_journal import read_journal
@@ -96,9 +97,13 @@ class _Partition:
 
     def check_outputs(self, client: LogClient) -> None:
         for topic in (self._pipeline.predictions_topic, self._pipeline.dead_letters_topic):
-            there = [(r.key, r.value) for r in client.read(topic, self.number, 0, 10**6)]
-            if there != [(o.key, o.value) for o in self._outputs if o.topic == topic]:
-                self._find(f"{topic}: not what the journal's records lead to ({len(there)} there)")
+            there = [(r.offset, r.key, r.value) for r in client.read(topic, self.number, 0, 10**6)]
+            due = [(o.key, o.value) for o in self._outputs if o.topic == topic]
+            if (at := _first_difference([record[1:] for record in there], due)) is not None:
+                self._find(
+                    f"{topic}: {len(there)} records where the journal's lead to {len(due)}, and number {at} is "
+                    f"{there[at : at + 1]}, not {due[at : at + 1]}"
+                )
 
     def check_ends(self, client: LogClient) -> None:
         for topic in self._pipeline.inputs:
@@ -110,6 +115,12 @@ class _Partition:
 
     def _find(self, what: str) -> None:
         self.wrong.append(f"partition {self.number}: {what}")
+
+
+def _first_difference(a: Sequence[object], b: Sequence[object]) -> int | None:
+    if a == b:
+        return None
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _decisions(entry: Entry) -> tuple[list[bytes], dict[int, tuple[bool, str]]]:

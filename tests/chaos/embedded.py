@@ -16,7 +16,6 @@ import random
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from streamd.config import Config
 from streamd.ports import Output
 from streamd.sight import Sight
 from streamd.snapshot import read_manifest
+from tests.chaos.evidence import kept_if_wrong
 from tests.chaos.watched import WatchedLog, WatchedStore
 
 EVENTS = 2500
@@ -166,16 +166,9 @@ def outcome(config: Config) -> Outcome:
     return Outcome(predictions, letters, newest, manifest.positions, manifest.digest)
 
 
-def run(kills: int, per_round: int, seed: int) -> dict[str, object]:
+def run(kills: int, per_round: int, seed: int, folder: Path) -> dict[str, object]:
     rng = random.Random(seed)
-    folder = Path(tempfile.mkdtemp(prefix="streamd-chaos-"))
-    try:
-        return _run(kills, per_round, rng, folder)
-    finally:
-        shutil.rmtree(folder)
 
-
-def _run(kills: int, per_round: int, rng: random.Random, folder: Path) -> dict[str, object]:
     def at(name: str) -> Config:
         (folder / name).mkdir()
         return configuration.resolve(configuration.parse(SETTINGS), folder / name)
@@ -207,10 +200,11 @@ def _run(kills: int, per_round: int, rng: random.Random, folder: Path) -> dict[s
             done[step] += 1
         child(config, "", 0)
         found = outcome(config)
-        for field in ("predictions", "dead_letters", "positions", "digest"):
-            if getattr(found, field) != getattr(expected, field):
-                different.append({"round": rounds, "field": field})
-        shutil.rmtree(folder / f"round{rounds}")
+        fields = ("predictions", "dead_letters", "positions", "digest")
+        wrong = [field for field in fields if getattr(found, field) != getattr(expected, field)]
+        different += [{"round": rounds, "field": field} for field in wrong]
+        if not wrong:
+            shutil.rmtree(folder / f"round{rounds}")
         rounds += 1
     return {
         "kills": sum(done.values()),
@@ -230,10 +224,12 @@ def main() -> None:
     parser.add_argument("--per-round", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    report = run(given.kills, given.per_round, given.seed)
-    json.dump(report, sys.stdout, indent=1)
-    print()
-    sys.exit(1 if report["different"] else 0)
+    with kept_if_wrong() as folder:
+        report = run(given.kills, given.per_round, given.seed, folder)
+        json.dump(report, sys.stdout, indent=1)
+        print()
+        if report["different"]:
+            sys.exit(1)
 
 
 if __name__ == "__main__":

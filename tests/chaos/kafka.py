@@ -11,9 +11,7 @@ import argparse
 import json
 import os
 import random
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 from streamd import kernels
 from tests.chaos import losses, outages, workers
+from tests.chaos.evidence import kept_if_wrong
 from tests.chaos.play import Play
 from tests.chaos.servers import OwnBroker, OwnRedis
 from tests.chaos.world import World
@@ -115,15 +114,13 @@ def main() -> None:
     else:
         plan = [*OFTEN] * given.kills * given.rounds + [*ONCE] * given.rounds
     kernels.load()
-    folder = Path(tempfile.mkdtemp(prefix="streamd-chaos-"))
-    try:
-        growth = given.only is None or GROWTH in given.only
+    growth = given.only is None or GROWTH in given.only
+    with kept_if_wrong() as folder:
         report = run(given.client, plan, growth, given.seed, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    json.dump(report, sys.stdout, indent=1)
-    print()
-    sys.exit(1 if report["wrong"] else 0)
+        json.dump(report, sys.stdout, indent=1)
+        print()
+        if report["wrong"]:
+            sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -35,8 +34,9 @@ from streamd.journal import decode
 from streamd.ports import LogClient, Output
 from streamd.snapshot import State
 from streamd.stages.matching import Matching
+from tests.chaos.evidence import kept_if_wrong
 from tests.servers import kafka
-from tests.servers.process import free_port
+from tests.servers.process import free_port, kill
 
 SETTINGS = """
 group = "{group}"
@@ -264,17 +264,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--broker", help="host:port; default: one of its own")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with kept_if_wrong() as folder:
         own = None if given.broker else kafka.start(folder / "kafka", free_port())
         try:
             address = given.broker or own.address  # type: ignore[union-attr]
             report = run(address, given.client, given.kills, given.seed, folder)
         finally:
             if own is not None:
-                own.stop()
-    print(json.dumps(report, indent=2))
-    sys.exit(1 if report["wrong"] else 0)
+                kill(own.process)
+        print(json.dumps(report, indent=2))
+        if report["wrong"]:
+            sys.exit(1)
 
 
 if __name__ == "__main__":

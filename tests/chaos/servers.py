@@ -39,7 +39,7 @@ class OwnBroker:
 
     def stop(self) -> None:
         self.proxy.stop()
-        self._broker.stop()
+        self.end(gently=False)
 
 
 class OwnRedis:
