@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Producer
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaTimeoutError, OutOfOrderSequenceNumberError
 from kafka.structs import OffsetAndMetadata
 
 from connectors.confluent_log import ConfluentLog
@@ -140,6 +141,42 @@ def test_after_a_second_producer_took_the_name_a_commit_is_void_and_invisible(cl
     assert [record.value for record in cluster.client.read(results, 0, 0, 10)] == [b"first", b"second"]
     assert [entry.entry for entry in log.journal(0, 0, 0, 2)] == [b"1", b"2"]
     usurper.close(timeout=0)
+
+
+@pytest.mark.parametrize("reason", [OutOfOrderSequenceNumberError, KafkaTimeoutError])
+def test_an_epoch_is_void_if_one_of_its_batches_failed(
+    kafka_broker: str,  # noqa: F811
+    reason: type[Exception],
+) -> None:
+    """kafka-python alone would say that it is committed."""
+    cluster = Cluster(kafka_broker, KafkaLog, f"failed-batch.{reason.__name__}")
+    topic, results = cluster.topic(), cluster.topic()
+    log = cluster.started(topic)
+    log.commit(epoch(1, topic, 0, [Output(results, b"k", b"first", 1)]))
+    sender = log._producer._sender  # type: ignore[attr-defined]
+    drain = sender._accumulator.drain
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        """What leaves for the broker, without the batches of results: those have failed."""
+        leaving = drain(*args, **kwargs)
+        for node, batches in leaving.items():
+            leaving[node] = [batch for batch in batches if batch.topic_partition.topic != results]
+            for batch in batches:
+                if batch.topic_partition.topic == results:
+                    batch.created = 0.0  # too long ago to be tried again
+                    sender._complete_batch_with_exception(batch, reason("failed"))
+        return leaving
+
+    sender._accumulator.drain = failing
+    with pytest.raises(Transient):
+        log.commit(epoch(2, topic, 0, [Output(results, b"k", b"second", 1)]))
+    log.recover()
+    assert log.committed(0) == Committed(1, {topic: 0})
+    log.commit(epoch(2, topic, 0, [Output(results, b"k", b"second", 1)]))
+    until(lambda: len(cluster.client.read(results, 0, 0, 10)) >= 2)
+    assert [record.value for record in cluster.client.read(results, 0, 0, 10)] == [b"first", b"second"]
+    assert [entry.entry for entry in log.journal(0, 0, 0, 2)] == [b"1", b"2"]
+    cluster.close()
 
 
 def test_an_idle_worker_whose_seat_was_taken_is_fenced(cluster: Cluster) -> None:
