@@ -4,7 +4,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from kafka import TopicPartition
@@ -171,11 +171,19 @@ class Cluster:
             )
         return {where.topic: (int(oldest[where].offset), int(end[where].offset)) for where in wheres}
 
-    def settle(self, transactional_id: str, group: str, transaction_timeout: float) -> None:
-        """Have a former producer fenced, and what it left open aborted, as the next producer does, which then
-        finds nothing open. What is in the way of it, that one will find in its way, too."""
-        with suppress(StreamdError), self._asking(f"settling {transactional_id}"):
-            self._admin.settle(transactional_id, group, int(transaction_timeout * 1000), self._timeout)
+    def settle(
+        self,
+        transactional_id: str,
+        group: str,
+        written: Sequence[str],
+        transaction_timeout: float,
+        opening: bool = False,
+    ) -> None:
+        """Have a former producer fenced, and all that it left open aborted, also in those of the topics written to
+        that exist. opening: as in `translated`."""
+        there = {topic: info.partitions for topic, info in self.topics(written, opening).items()}
+        with self._asking(f"settling {transactional_id}", opening):
+            self._admin.settle(transactional_id, group, there, int(transaction_timeout * 1000), self._timeout)
 
     def leave(self, group: str, worker: str) -> None:
         """Give this worker's seat in the group up, so that its partitions move at once."""

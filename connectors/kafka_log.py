@@ -196,10 +196,8 @@ def stale_metadata() -> Iterator[None]:
 
 class BoundedProducer(KafkaProducer):  # type: ignore[misc]
     """kafka-python's producer waits without end for the answers that settle a transaction; this one waits
-    `max_block_ms`, as its `init_transactions` does. And kafka-python's (3.0.12) says that a transaction is committed
-    although a batch of it was not: one that was refused for its sequence number makes it take a new epoch, by which
-    the broker aborts the transaction, and send what it has left with the next one; one that timed out is only left
-    out. This one commits when every record of the transaction is there."""
+    `max_block_ms`, as its `init_transactions` does. And kafka-python (3.0.12) commits a transaction of which a
+    batch has timed out, without that batch; this one commits when every record is there."""
 
     def begin_transaction(self) -> None:
         self._sent: list[Any] = []

@@ -88,7 +88,7 @@ class Member(ABC):
                 given.probe_interval,
                 self._timeout,
             )
-            self._settle()
+            self._settle(opening=True)
             self._make_producer(opening=True)
         except BaseException:
             self._release()
@@ -104,12 +104,13 @@ class Member(ABC):
         self._settle()
         self._make_producer()
 
-    def _settle(self) -> None:
+    def _settle(self, opening: bool = False) -> None:
         """What a former producer of this name left open is over when the next one asks; librdkafka's, which would
         find it being aborted, waits for half a second before it asks again."""
         given = self._given
         name = transactional_id(given.group, given.worker)
-        opened(self._cluster).settle(name, given.group, given.transaction_timeout)
+        written = [*given.outputs, given.journal]
+        opened(self._cluster).settle(name, given.group, written, given.transaction_timeout, opening)
 
     def close(self, leave: bool) -> None:
         cluster, self._cluster = self._cluster, None

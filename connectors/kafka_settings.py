@@ -61,6 +61,8 @@ def check_files(security: Security) -> None:
 class Membership(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's place in a group. group: `<group>.<pipeline>`. worker: the name of the seat. Times in seconds.
 
+    outputs: the topics that are written to, beside the journal; what a former producer of this name may have left
+    open in others is not looked after.
     session_timeout: after how long without a heartbeat a dead worker's partitions move. transaction_timeout:
     when the broker aborts what a dead worker left open, if that worker does not come back before.
     poll_interval: how long the engine may work between two polls before it loses its partitions.
@@ -73,6 +75,7 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     inputs: tuple[str, ...]
     journal: str
+    outputs: tuple[str, ...] = ()
     security: Security = Security()
     client_settings: Mapping[str, object] = {}
     session_timeout: float = 15.0

@@ -138,6 +138,11 @@ class Pipeline(Keys, AnyPipeline, frozen=True):
         return found | {name: topic for name, topic in also.items() if topic is not None}
 
     @property
+    def written(self) -> tuple[str, ...]:
+        aside = () if self.backfill_outputs is None else (self.backfill_outputs,)
+        return (*self.outputs.values(), *aside)
+
+    @property
     def kind(self) -> str:
         return str(self.learner["kind"])
 

@@ -213,7 +213,8 @@ def _matching() -> ModuleType:
 
 def log(config: Config, name: str) -> Log:
     """The engine's side of the configured log for one pipeline. Raises ConfigError."""
-    inputs, keys = config.pipeline[name].inputs, config.log
+    pipeline, keys = config.pipeline[name], config.log
+    inputs = pipeline.inputs
     group = f"{config.group}.{name}"
     entries = journal(config, name)
     if isinstance(keys, configuration.SqliteLog):
@@ -227,7 +228,7 @@ def log(config: Config, name: str) -> Log:
             retention=Retention(records=keys.retention_records, seconds=keys.retention),
             synchronous=keys.synchronous,
         )
-    seat: Log = _kafka().log(keys, group, config.worker.name, tuple(inputs), entries)
+    seat: Log = _kafka().log(keys, group, config.worker.name, inputs, entries, pipeline.written)
     return seat
 
 

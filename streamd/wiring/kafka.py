@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from connectors.confluent_log import ConfluentLog
 
 
-def log(keys: configuration.KafkaLog, group: str, worker: str, inputs: Sequence[str], journal: str) -> Log:
+def log(
+    keys: configuration.KafkaLog,
+    group: str,
+    worker: str,
+    inputs: Sequence[str],
+    journal: str,
+    outputs: Sequence[str],
+) -> Log:
     """The engine's side, for one pipeline. Raises ConfigError."""
     membership = Membership(
         brokers=keys.brokers,
@@ -22,6 +29,7 @@ def log(keys: configuration.KafkaLog, group: str, worker: str, inputs: Sequence[
         worker=worker,
         inputs=tuple(inputs),
         journal=journal,
+        outputs=tuple(outputs),
         security=_security(keys.security),
         client_settings=keys.client_settings,
         session_timeout=keys.session_timeout,
