@@ -103,6 +103,10 @@ class KafkaLog(Member):
         for topic, start in starts.items():
             where = TopicPartition(topic, partition)
             consumer.seek(where, start)
+            # kafka-python 3.0.12 puts aside what it has read of a paused partition, and reads nothing more of it
+            # until that is delivered: which waits until some other partition gets a record.
+            consumer._fetcher._paused_partition_records.pop(where, None)
+            consumer._fetcher._paused_completed_fetches.pop(where, None)
             consumer.resume(where)
         self._live.add(partition)
 

@@ -172,6 +172,18 @@ def test_pause_holds_back_what_a_poll_left_over(world: World) -> None:
     assert poll_until(log, 5) == records[1:]
 
 
+def test_what_a_pause_held_back_comes_though_nothing_else_does(world: World) -> None:
+    topic = world.topic(partitions=2)
+    held = world.fill(topic, 6)
+    log = world.started(topic)
+    assert poll_until(log, 1, max_records=1) == held[:1]
+    log.pause(0)
+    passed = world.fill(topic, 3, partition=1)
+    assert poll_until(log, 3) == passed
+    log.seek(0, {topic: held[1].offset})
+    assert poll_until(log, 5) == held[1:]
+
+
 def test_seek_outside_of_what_is_kept_is_an_offset_gap_with_both_offsets_and_the_nearest(
     world: World,
 ) -> None:
