@@ -17,7 +17,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from connectors.kafka_member import Member, opened
+from connectors.kafka_member import LOST, Member, opened
 from connectors.kafka_order import in_order
 from connectors.kafka_protocol import check_positions, to_chunks, to_metadata
 from connectors.kafka_settings import Membership, librdkafka_consumer, librdkafka_producer
@@ -47,8 +47,6 @@ class ConfluentLog(Member):
         self._producer_settings = librdkafka_producer(membership)
         self._consumer: Consumer | None = None
         self._producer: Producer | None = None
-        self._gained: list[TopicPartition] | None = None
-        self._lost = False
         self._reading: dict[tuple[str, int], int] = {}  # next offset to deliver, of all partitions after `seek`
         self._reached: dict[tuple[str, int], int] = {}  # where the last end of a partition was met
         self._moved = False  # whether `_reading` must be assigned anew
@@ -84,14 +82,13 @@ class ConfluentLog(Member):
         self._assign_moved(consumer)
         with translated("polling"):
             messages = consumer.consume(max_records, 0)
-            if not messages and self._gained is None:
+            if not messages and not self._noted:
                 messages = self._awaited(consumer, timeout)
                 if messages and max_records > 1:
                     messages += consumer.consume(max_records - 1, 0)
-        gained, lost, self._gained, self._lost = self._gained, self._lost, None, False
-        told = None if gained is None else [(where.topic, where.partition) for where in gained]
-        assigned, revoked = self._divided(told, lost)
-        return Polled(in_order(self._delivered(messages)), assigned, revoked)
+        records = in_order(self._delivered(messages))
+        assigned, revoked = self._decided()
+        return Polled(records, assigned, revoked)
 
     def _awaited(self, consumer: Consumer, timeout: float) -> list[Message]:
         """The next message within this time; none as soon as the group gave something, for then the library's call
@@ -100,7 +97,7 @@ class ConfluentLog(Member):
             return list(consumer.consume(1, timeout))
         messages: list[Message] = []
         deadline = time.monotonic() + timeout
-        while not messages and self._gained is None and (left := deadline - time.monotonic()) > 0:
+        while not messages and not self._noted and (left := deadline - time.monotonic()) > 0:
             messages = consumer.consume(1, min(left, LOOK))
         return messages
 
@@ -130,13 +127,13 @@ class ConfluentLog(Member):
             raise Transient(f"polling: {error}")
 
     def _on_assign(self, consumer: Consumer, gained: list[TopicPartition]) -> None:
-        self._gained = gained
+        self._noted.append([(where.topic, where.partition) for where in gained])
         self._reading.clear()
         self._moved = False
         consumer.assign([])
 
     def _on_revoke(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
-        self._gained, self._lost = [], True
+        self._noted.append(LOST)
         self._reading.clear()
         self._moved = False
         consumer.unassign()

@@ -6,6 +6,7 @@ broker may be called: it pauses and notes, and `poll` returns what it noted.
 """
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from kafka import errors as kafka_errors
 from kafka.structs import ConsumerGroupMetadata, MemberState, OffsetAndMetadata
 
 from connectors.kafka_cluster import translated
-from connectors.kafka_member import Member, opened
+from connectors.kafka_member import LOST, Member, opened
 from connectors.kafka_order import in_order
 from connectors.kafka_protocol import check_positions, to_chunks, to_metadata
 from connectors.kafka_settings import Membership, hurry, python_consumer, python_producer
@@ -33,7 +34,7 @@ class KafkaLog(Member):
         self._producer_settings = python_producer(membership)
         self._consumer: KafkaConsumer | None = None
         self._producer: BoundedProducer | None = None
-        self._rebalances = Rebalances()
+        self._rebalances = Rebalances(self._noted)
         self._live: set[int] = set()
 
     def _join(self) -> None:
@@ -74,10 +75,9 @@ class KafkaLog(Member):
             if isinstance(error.__cause__, kafka_errors.OffsetOutOfRangeError):
                 self._refuse_gap(*error.__cause__.args[0].popitem())
             raise
-        gained, lost = self._rebalances.take()
-        assigned, revoked = self._divided(gained, lost)
-        if gained is not None:
+        if self._noted:
             self._live.clear()
+        assigned, revoked = self._decided()
         records = [_records(where, batch) for where, batch in batches.items() if where.partition in self._live]
         for run in records:
             self._lag.delivered(run[-1])
@@ -90,7 +90,7 @@ class KafkaLog(Member):
             began = time.monotonic()
             consumer._coordinator.poll(timeout_ms=milliseconds)
             gone = int((time.monotonic() - began) * 1000)
-            milliseconds = 0 if self._rebalances.told else max(0, milliseconds - gone)
+            milliseconds = 0 if any(tuple(self._noted)) else max(0, milliseconds - gone)
         batches: Mapping[Any, Any] = consumer.poll(timeout_ms=milliseconds, max_records=max_records)
         return batches
 
@@ -239,33 +239,22 @@ class BoundedProducer(KafkaProducer):  # type: ignore[misc]
 class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
     """Notes what the group decided; runs on the library's I/O thread, inside a poll."""
 
-    def __init__(self) -> None:
+    def __init__(self, noted: deque[Sequence[tuple[str, int]]]) -> None:
         self.consumer: KafkaConsumer | None = None
-        self._gained: list[TopicPartition] | None = None
-        self._lost = False
+        self._noted = noted
 
     def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        self._gained, self._lost = [], True
+        self._noted.append(LOST)
         # kafka-python 3.0.12 forgets a rebalance that the group's leader began because of new partitions, if the
         # poll's time is over between its JoinGroup and its SyncGroup: it stays out of the group, without a word.
         opened(self.consumer)._coordinator.request_rejoin()
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        self._gained = list(assigned)
         consumer = opened(self.consumer)
         consumer.pause(*assigned)
         for where in assigned:
             consumer.seek(where, 0)  # any position: the library then asks for none; `seek` sets the true one
-
-    @property
-    def told(self) -> bool:
-        """The group has given something."""
-        return bool(self._gained)
-
-    def take(self) -> tuple[list[TopicPartition] | None, bool]:
-        """(what is assigned since the last rebalance or None without one, whether anything before it was lost)."""
-        gained, lost, self._gained, self._lost = self._gained, self._lost, None, False
-        return gained, lost
+        self._noted.append(tuple(assigned))
 
 
 def _entry(shard: Any) -> tuple[int, bytes]:

@@ -4,7 +4,8 @@ Administration, the journal's reading and the watch over the seat go through kaf
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from connectors.kafka_cluster import Cluster, Seat
@@ -23,6 +24,7 @@ from streamd.errors import ConfigError, StateError, Transient
 from streamd.ports import Committed, Epoch, JournalEntry, Output, TopicInfo
 
 T = TypeVar("T")
+LOST: Sequence[tuple[str, int]] = ()  # is noted where the group takes all partitions back
 
 
 class Member(ABC):
@@ -38,6 +40,7 @@ class Member(ABC):
         self._lag = LagWatch()
         self._partitions = 0  # that all inputs have
         self._owned: set[int] = set()
+        self._noted: deque[Sequence[tuple[str, int]]] = deque()  # by the library's callbacks, on whatever thread
         self._counts: dict[str, int] = {}  # partitions of the topics written to
 
     # --- the client's part
@@ -78,6 +81,7 @@ class Member(ABC):
             cluster = self._cluster = Cluster(given.brokers, given.security, self._timeout)
             self._partitions = cluster.check_inputs(self._inputs, given.journal)
             cluster.create_journal(given.journal, self._partitions)
+            self._noted.clear()
             self._join()
             self._seat = Seat(
                 cluster,
@@ -142,17 +146,18 @@ class Member(ABC):
     def owner(self, partition: int) -> str | None:
         return None if self._seat is None else self._seat.owner(partition)
 
-    def _divided(
-        self, gained: Iterable[tuple[str, int]] | None, lost: bool
-    ) -> tuple[frozenset[int], frozenset[int]]:
-        """What the group decided, (topic, partition) each, as (assigned, revoked). gained: None if it did not."""
-        if gained is None:
+    def _decided(self) -> tuple[frozenset[int], frozenset[int]]:
+        """What the group decided since the last call, as (assigned, revoked). It stays noted where this fails."""
+        noted = tuple(self._noted)
+        if not noted:
             return frozenset(), frozenset()
-        revoked = frozenset(self._owned) if lost else frozenset()
-        assigned = self._whole(list(gained))
+        revoked = frozenset(self._owned) if LOST in noted else frozenset()
+        assigned = self._whole(list(noted[-1]))
         if assigned and max(assigned) >= self._partitions:
             self._grow()
         self._owned = set(assigned)
+        for _ in noted:
+            self._noted.popleft()
         return assigned, revoked
 
     def _whole(self, gained: list[tuple[str, int]]) -> frozenset[int]:

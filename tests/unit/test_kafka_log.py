@@ -18,6 +18,7 @@ from kafka.structs import OffsetAndMetadata
 from connectors.confluent_log import ConfluentLog
 from connectors.kafka_client import KafkaLogClient
 from connectors.kafka_log import KafkaLog
+from connectors.kafka_member import Member
 from connectors.kafka_protocol import transactional_id
 from connectors.kafka_settings import Membership
 from streamd.errors import ConfigError, Fenced, StateError, Transient
@@ -222,6 +223,27 @@ def unverified(broker: str) -> Iterator[None]:
         if value == "false":
             yield
     admin.close()
+
+
+def test_what_the_group_gave_is_told_although_the_first_look_at_it_fails(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = cluster.topic()
+    log, whole, failures = cluster.log(topic), Member._whole, [Transient("away")]
+
+    def looked_at(member: Member, gained: list[tuple[str, int]]) -> frozenset[int]:
+        if failures:
+            raise failures.pop()
+        return whole(member, gained)
+
+    monkeypatch.setattr(Member, "_whole", looked_at)
+    log.open()
+    gained: set[int] = set()
+    until(lambda: joins(log, gained))
+    assert not failures
+    cluster.fill(topic, 1)
+    log.seek(0, {})
+    assert len(take(log, 1)) == 1
 
 
 def test_an_idle_worker_whose_seat_was_taken_is_fenced(cluster: Cluster) -> None:
