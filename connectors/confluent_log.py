@@ -22,7 +22,7 @@ from connectors.kafka_order import in_order
 from connectors.kafka_protocol import check_positions, to_chunks, to_metadata
 from connectors.kafka_settings import Membership, librdkafka_consumer, librdkafka_producer
 from streamd.errors import ConfigError, Fenced, StateError, Transient
-from streamd.ports import Epoch, Lag, Output, Polled, Record, ShardEpoch
+from streamd.ports import Epoch, Lag, Output, Record, ShardEpoch
 
 FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 HOPELESS = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_TIMESTAMP}
@@ -76,8 +76,7 @@ class ConfluentLog(Member):
             with suppress(KafkaException):  # a fenced one refuses even that
                 producer.flush(0)
 
-    def poll(self, max_records: int, timeout: float) -> Polled:
-        self._watch()
+    def _read(self, max_records: int, timeout: float) -> Sequence[Record]:
         consumer = opened(self._consumer)
         self._assign_moved(consumer)
         with translated("polling"):
@@ -86,9 +85,7 @@ class ConfluentLog(Member):
                 messages = self._awaited(consumer, timeout)
                 if messages and max_records > 1:
                     messages += consumer.consume(max_records - 1, 0)
-        records = in_order(self._delivered(messages))
-        assigned, revoked = self._decided()
-        return Polled(records, assigned, revoked)
+        return in_order(self._delivered(messages))
 
     def _awaited(self, consumer: Consumer, timeout: float) -> list[Message]:
         """The next message within this time; none as soon as the group gave something, for then the library's call
@@ -165,8 +162,7 @@ class ConfluentLog(Member):
                     raise KafkaException(where.error)
         return {where.topic: (where.offset, where.metadata) for where in found if where.offset != OFFSET_INVALID}
 
-    def commit(self, epoch: Epoch) -> Mapping[int, int]:
-        self._check_all_owned(epoch)
+    def _write(self, epoch: Epoch) -> Mapping[int, int]:
         if not self._member_id():
             raise Transient(f"group {self._given.group}: {self._given.worker} is not a member now")
         membership = opened(self._consumer).consumer_group_metadata()

@@ -21,7 +21,7 @@ from connectors.kafka_order import in_order
 from connectors.kafka_protocol import check_positions, to_chunks, to_metadata
 from connectors.kafka_settings import Membership, hurry, python_consumer, python_producer
 from streamd.errors import Transient
-from streamd.ports import Epoch, Lag, Output, Polled, Record, partition_of
+from streamd.ports import Epoch, Lag, Output, Record, partition_of
 
 
 class KafkaLog(Member):
@@ -66,8 +66,7 @@ class KafkaLog(Member):
         if producer is not None:
             producer.discard()
 
-    def poll(self, max_records: int, timeout: float) -> Polled:
-        self._watch()
+    def _read(self, max_records: int, timeout: float) -> Sequence[Record]:
         try:
             with translated("polling"):
                 batches = self._polled(opened(self._consumer), int(timeout * 1000), max_records)
@@ -77,11 +76,10 @@ class KafkaLog(Member):
             raise
         if self._noted:
             self._live.clear()
-        assigned, revoked = self._decided()
         records = [_records(where, batch) for where, batch in batches.items() if where.partition in self._live]
         for run in records:
             self._lag.delivered(run[-1])
-        return Polled(in_order(records), assigned, revoked)
+        return in_order(records)
 
     def _polled(self, consumer: KafkaConsumer, milliseconds: int, max_records: int) -> Mapping[Any, Any]:
         """What the library's poll returns. It joins the group first, and then goes on to wait for records although
@@ -127,8 +125,7 @@ class KafkaLog(Member):
             told = coordinator.fetch_committed_offsets(wheres, timeout_ms=self._milliseconds)
         return {where.topic: (at.offset, at.metadata) for where, at in told.items() if at.offset >= 0}
 
-    def commit(self, epoch: Epoch) -> Mapping[int, int]:
-        self._check_all_owned(epoch)
+    def _write(self, epoch: Epoch) -> Mapping[int, int]:
         membership = self._membership()
         producer = opened(self._producer)
         with translated("committing an epoch"), stale_metadata():

@@ -3,9 +3,11 @@
 Administration, the journal's reading and the watch over the seat go through kafka-python in both.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from connectors.kafka_cluster import Cluster, Seat
@@ -20,8 +22,8 @@ from connectors.kafka_protocol import (
     whole_partitions,
 )
 from connectors.kafka_settings import Membership, python_connection
-from streamd.errors import ConfigError, StateError, Transient
-from streamd.ports import Committed, Epoch, JournalEntry, Output, TopicInfo
+from streamd.errors import ConfigError, Fenced, StateError, Transient
+from streamd.ports import Committed, Epoch, JournalEntry, Output, Polled, Record, TopicInfo
 
 T = TypeVar("T")
 LOST: Sequence[tuple[str, int]] = ()  # is noted where the group takes all partitions back
@@ -40,6 +42,7 @@ class Member(ABC):
         self._lag = LagWatch()
         self._partitions = 0  # that all inputs have
         self._owned: set[int] = set()
+        self._rival: tuple[float, Fenced] | None = None  # since when somebody else has the seat
         self._noted: deque[Sequence[tuple[str, int]]] = deque()  # by the library's callbacks, on whatever thread
         self._counts: dict[str, int] = {}  # partitions of the topics written to
 
@@ -68,6 +71,14 @@ class Member(ABC):
     @abstractmethod
     def _start(self, partition: int, starts: Mapping[str, int]) -> None:
         """Deliver a partition from these offsets on, one of each input."""
+
+    @abstractmethod
+    def _read(self, max_records: int, timeout: float) -> Sequence[Record]:
+        """What `poll` delivers unless, on the way, the group decides something: that is noted."""
+
+    @abstractmethod
+    def _write(self, epoch: Epoch) -> Mapping[int, int]:
+        """Commit an epoch of owned partitions: what `commit` returns."""
 
     @abstractmethod
     def _fetch_committed(self, partition: int) -> Mapping[str, tuple[int, str]]:
@@ -102,11 +113,38 @@ class Member(ABC):
         if self._cluster is None:
             self.open()
             return
-        opened(self._seat).check_now()
+        if self._rival is not None:
+            self._sit_down(*self._rival)
+        with self._seated():
+            opened(self._seat).check_now()
         self._discard_producer()
         self._counts.clear()
         self._settle()
         self._make_producer()
+
+    @contextmanager
+    def _seated(self) -> Iterator[None]:
+        """Who has the seat of this name instead of us may be another worker; or our own request to join the group,
+        whose answer was lost with a broker, and which nobody lives for. `recover` waits to see which."""
+        try:
+            yield
+        except Fenced as error:
+            self._rival = time.monotonic(), error
+            self._discard_producer()
+            self._leave()
+            raise Transient(f"{error}, if it lives") from error
+
+    def _sit_down(self, since: float, error: Fenced) -> None:
+        """Join the group anew once nobody has the seat. Raises Fenced if somebody keeps it for longer than the
+        group takes to forget a member who is silent: its session, after a rebalance that waits for another's."""
+        given = self._given
+        if given.worker in opened(self._cluster).seats(given.group, self._inputs).holders:
+            if time.monotonic() - since > 2 * given.session_timeout:
+                raise error
+            raise Transient(f"{error}, if it lives")
+        self._noted.append(LOST)
+        self._join()
+        self._rival = None
 
     def _settle(self, opening: bool = False) -> None:
         """What a former producer of this name left open is over when the next one asks; librdkafka's, which would
@@ -130,13 +168,28 @@ class Member(ABC):
     def _release(self) -> None:
         """Let go of whatever is open, in this order: no more transactions, then no more heartbeats."""
         seat, cluster = self._seat, self._cluster
-        self._seat = self._cluster = None
+        self._seat = self._cluster = self._rival = None
         self._discard_producer()
         if seat is not None:
             seat.close()
         self._leave()
         if cluster is not None:
             cluster.close()
+
+    # --- epochs
+
+    def poll(self, max_records: int, timeout: float) -> Polled:
+        with self._seated():
+            self._watch()
+            records = self._read(max_records, timeout)
+            assigned, revoked = self._decided()
+            return Polled(() if assigned or revoked else records, assigned, revoked)
+
+    def commit(self, epoch: Epoch) -> Mapping[int, int]:
+        for shard in epoch.shards:
+            self._check_owned(shard.partition)
+        with self._seated():
+            return self._write(epoch)
 
     # --- topics and partitions
 
@@ -197,11 +250,8 @@ class Member(ABC):
         return starts
 
     def committed(self, partition: int) -> Committed:
-        return to_committed(self._fetch_committed(partition), self._given.group, partition)
-
-    def _check_all_owned(self, epoch: Epoch) -> None:
-        for shard in epoch.shards:
-            self._check_owned(shard.partition)
+        with self._seated():
+            return to_committed(self._fetch_committed(partition), self._given.group, partition)
 
     def _check_owned(self, partition: int) -> None:
         if partition not in self._owned:
