@@ -156,11 +156,12 @@ class Member(ABC):
 
     def close(self, leave: bool) -> None:
         cluster, self._cluster = self._cluster, None
+        ours = self._rival is None
         self._release()
         if cluster is None:
             return
         try:
-            if leave:
+            if leave and ours:
                 cluster.leave(self._given.group, self._given.worker)
         finally:
             cluster.close()
