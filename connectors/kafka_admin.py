@@ -1,7 +1,5 @@
 """kafka-python's admin client, with what it lacks: it tells who refuses it, and can be made to ask anew."""
 
-import time
-from collections.abc import Mapping
 from typing import Any
 
 from kafka import KafkaAdminClient
@@ -10,16 +8,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
-from kafka.protocol.metadata import CoordinatorType
-from kafka.protocol.producer.transaction import (
-    AddOffsetsToTxnRequest,
-    AddPartitionsToTxnRequest,
-    AddPartitionsToTxnResponse,
-    EndTxnRequest,
-    InitProducerIdRequest,
-)
 
-from connectors.kafka_settings import SETTLE
 from connectors.refusals import of_tls
 
 UNKNOWN = (kafka_errors.AuthorizationError, kafka_errors.SaslAuthenticationFailedError)
@@ -87,93 +76,7 @@ class Admin(KafkaAdminClient):  # type: ignore[misc]
             self._net.stop()
             raise
 
-    def settle(
-        self,
-        transactional_id: str,
-        group: str,
-        topics: Mapping[str, int],
-        transaction_timeout: int,
-        timeout: int,
-    ) -> None:
-        """Become the producer of this transactional id, and be it no more: what the former one left open is
-        aborted. topics: what it writes to, with their partitions. transaction_timeout: as the producer's; timeout:
-        until KafkaError is raised; milliseconds.
-
-        A transaction of the group's offsets and of nothing in each of the partitions is begun and aborted besides.
-        Its markers end whatever of a former producer is left in any of them, which the coordinator need not know
-        of: offsets of a late request (who waits for stable ones would wait for ever), and records of a transaction
-        that a broker has aborted while it shut down, without a marker where they are (seen with Kafka 4.3: the
-        next commit there would commit them, too). From then on late requests are refused.
-        """
-        self._manager.run(self._settle, timeout, transactional_id, group, topics, transaction_timeout)
-
-    async def _settle(self, timeout: int, *what: Any) -> None:
-        """A coordinator that has just begun, or is another one now, is asked again."""
-        deadline = time.monotonic() + timeout / 1000
-        while True:
-            try:
-                return await self._settled(deadline, *what)
-            except kafka_errors.RetriableError:
-                if time.monotonic() > deadline:
-                    raise
-                self.forget()
-                await self._net.sleep(SETTLE / 1000)
-
-    async def _settled(
-        self, deadline: float, name: str, group: str, topics: Mapping[str, int], transaction_timeout: int
-    ) -> None:
-        node = await self._find_coordinator_id(name, CoordinatorType.TRANSACTION)
-        begin = InitProducerIdRequest(
-            transactional_id=name,
-            transaction_timeout_ms=transaction_timeout,
-            producer_id=-1,
-            producer_epoch=-1,
-            max_version=4,
-        )
-        given = await self._answered(node, begin, deadline)
-        producer = {
-            "transactional_id": name,
-            "producer_id": given.producer_id,
-            "producer_epoch": given.producer_epoch,
-        }
-        partitions = AddPartitionsToTxnRequest(
-            **{f"v3_and_below_{key}": value for key, value in producer.items()},
-            v3_and_below_topics=[
-                AddPartitionsToTxnRequest.AddPartitionsToTxnTopic(name=topic, partitions=list(range(count)))
-                for topic, count in topics.items()
-            ],
-            max_version=3,
-        )
-        await self._answered(node, AddOffsetsToTxnRequest(**producer, group_id=group, max_version=3), deadline)
-        await self._answered(node, partitions, deadline)
-        await self._answered(node, EndTxnRequest(**producer, committed=False, max_version=3), deadline)
-        await self._answered(node, begin, deadline)  # once the markers are there: librdkafka waits longer for them
-
-    async def _answered(self, node: Any, request: Any, deadline: float) -> Any:
-        """Ask again until nothing of the transaction before is under way. Raises KafkaError."""
-        while True:
-            response = await self._manager.send(request, node_id=node)
-            errors = _errors(response)
-            if not errors:
-                return response
-            if kafka_errors.ConcurrentTransactionsError not in errors or time.monotonic() > deadline:
-                raise errors[0](type(request).__name__)
-            await self._net.sleep(SETTLE / 1000)
-
     def forget(self) -> None:
         self._manager.refusals.clear()
         self._manager.cluster._coordinators.clear()
         self._controller_id = None
-
-
-def _errors(response: Any) -> list[type[Exception]]:
-    """What a transaction's coordinator refuses, the reasons first."""
-    if isinstance(response, AddPartitionsToTxnResponse):
-        results = [
-            result for topic in response.results_by_topic_v3_and_below for result in topic.results_by_partition
-        ]
-        codes = {result.partition_error_code for result in results}
-    else:
-        codes = {response.error_code}
-    found = {kafka_errors.for_code(code) for code in codes} - {kafka_errors.NoError}
-    return sorted(found, key=lambda error: error is kafka_errors.OperationNotAttemptedError)

@@ -15,6 +15,7 @@ from kafka.protocol.consumer.offsets import IsolationLevel
 from connectors.kafka_admin import MECHANISM, UNKNOWN, Admin, TlsRefused
 from connectors.kafka_protocol import JOURNAL_CONFIGS
 from connectors.kafka_settings import Security, python_connection
+from connectors.kafka_settlement import Settlement
 from connectors.refusals import subject
 from streamd.errors import ConfigError, Fenced, StateError, StreamdError, Transient
 from streamd.ports import TopicInfo
@@ -179,11 +180,19 @@ class Cluster:
         transaction_timeout: float,
         opening: bool = False,
     ) -> None:
-        """Have a former producer fenced, and all that it left open aborted, also in those of the topics written to
+        """Have a former producer fenced, and all that it left open ended, also in those of the topics written to
         that exist. opening: as in `translated`."""
         there = {topic: info.partitions for topic, info in self.topics(written, opening).items()}
+        settlement = Settlement(
+            self._admin,
+            transactional_id,
+            group,
+            there,
+            transaction_timeout=int(transaction_timeout * 1000),
+            timeout=self._timeout,
+        )
         with self._asking(f"settling {transactional_id}", opening):
-            self._admin.settle(transactional_id, group, there, int(transaction_timeout * 1000), self._timeout)
+            self._admin._manager.run(settlement.reach)
 
     def leave(self, group: str, worker: str) -> None:
         """Give this worker's seat in the group up, so that its partitions move at once."""

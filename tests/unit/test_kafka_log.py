@@ -181,21 +181,34 @@ def test_an_epoch_is_void_if_one_of_its_batches_failed(
     cluster.close()
 
 
-def test_what_a_broker_forgot_of_a_former_transaction_is_aborted_before_the_next(cluster: Cluster) -> None:
-    """A Kafka that shuts down may take a transaction for aborted whose marker is in none of its partitions: the
-    next commit of the same producer there would commit what is left. Here the coordinator never knows of it."""
+@pytest.mark.parametrize("decided", ["committed", "aborted"])
+def test_what_a_broker_left_open_is_ended_as_it_had_decided(cluster: Cluster, decided: str) -> None:
+    """A Kafka that shuts down may take a transaction for committed, or aborted, whose marker is missing in some of
+    its partitions. Here the coordinator never knew of them."""
     topic, results = cluster.topic(), cluster.topic(partitions=2)
     with unverified(cluster.broker):
-        until(lambda: leaves(cluster, results))
+        until(lambda: leaves(cluster, results, decided))
     log = cluster.started(topic, outputs=(results, "no.such.topic"))
     log.commit(epoch(1, topic, 0, [Output(results, b"k", b"ours", 1, partition) for partition in (0, 1)]))
+    expected = [b"left", b"ours"] if decided == "committed" else [b"ours"]
     for partition in (0, 1):
         until(lambda partition=partition: cluster.client.read(results, partition, 0, 10))  # type: ignore[misc]
-        assert [record.value for record in cluster.client.read(results, partition, 0, 10)] == [b"ours"]
+        assert [record.value for record in cluster.client.read(results, partition, 0, 10)] == expected
 
 
-def leaves(cluster: Cluster, results: str) -> bool:
-    """Whether a former producer could leave a record in each of two partitions, in a transaction of its own."""
+def test_what_a_broker_left_open_and_forgot_is_for_the_operator(cluster: Cluster) -> None:
+    topic, results = cluster.topic(), cluster.topic(partitions=2)
+    with unverified(cluster.broker):
+        until(lambda: leaves(cluster, results, "forgotten"))
+    log = cluster.log(topic, outputs=(results,))
+    with pytest.raises(Transient, match=r"forgotten whether.*kafka-transactions"):
+        log.open()
+
+
+def leaves(cluster: Cluster, results: str, decided: str) -> bool:
+    """Whether a former producer could leave a record in each of two partitions that its coordinator does not take
+    for part of the transaction which it is told to end."""
+    known = cluster.topic()
     former = KafkaProducer(
         bootstrap_servers=cluster.broker,
         transactional_id=transactional_id(cluster.group, "w0"),
@@ -206,11 +219,16 @@ def leaves(cluster: Cluster, results: str) -> bool:
     former._transaction_manager._partitions_in_transaction |= {TopicPartition(results, p) for p in (0, 1)}
     sent = [former.send(results, b"left", partition=partition) for partition in (0, 1)]
     try:
-        return all(future.get(timeout=20) for future in sent)
+        for future in sent:
+            future.get(timeout=20)
+        if decided != "forgotten":
+            former.send(known, b"known").get(timeout=20)
+            former.commit_transaction() if decided == "committed" else former.abort_transaction()
     except InvalidTxnStateError:
         return False  # the broker has not heard of it yet that it is to take them
     finally:
         former.close(timeout=0)
+    return True
 
 
 @contextmanager
