@@ -172,27 +172,15 @@ class Cluster:
             )
         return {where.topic: (int(oldest[where].offset), int(end[where].offset)) for where in wheres}
 
-    def settle(
-        self,
-        transactional_id: str,
-        group: str,
-        written: Sequence[str],
-        transaction_timeout: float,
-        opening: bool = False,
-    ) -> None:
+    def settlement(self, transactional_id: str, group: str, transaction_timeout: float) -> Settlement:
+        return Settlement(self._admin, transactional_id, group, int(transaction_timeout * 1000))
+
+    def settle(self, settlement: Settlement, written: Sequence[str], opening: bool = False) -> None:
         """Have a former producer fenced, and all that it left open ended, also in those of the topics written to
         that exist. opening: as in `translated`."""
         there = {topic: info.partitions for topic, info in self.topics(written, opening).items()}
-        settlement = Settlement(
-            self._admin,
-            transactional_id,
-            group,
-            there,
-            transaction_timeout=int(transaction_timeout * 1000),
-            timeout=self._timeout,
-        )
-        with self._asking(f"settling {transactional_id}", opening):
-            self._admin._manager.run(settlement.reach)
+        with self._asking("settling what a former producer left", opening):
+            self._admin._manager.run(settlement.reach, there, self._timeout)
 
     def leave(self, group: str, worker: str) -> None:
         """Give this worker's seat in the group up, so that its partitions move at once."""

@@ -22,6 +22,7 @@ from connectors.kafka_protocol import (
     whole_partitions,
 )
 from connectors.kafka_settings import Membership, python_connection
+from connectors.kafka_settlement import Settlement
 from streamd.errors import ConfigError, Fenced, StateError, Transient
 from streamd.ports import Committed, Epoch, JournalEntry, Output, Polled, Record, TopicInfo
 
@@ -39,6 +40,7 @@ class Member(ABC):
         self._timeout = membership.request_timeout
         self._cluster: Cluster | None = None
         self._seat: Seat | None = None
+        self._settlement: Settlement | None = None
         self._lag = LagWatch()
         self._partitions = 0  # that all inputs have
         self._owned: set[int] = set()
@@ -103,6 +105,8 @@ class Member(ABC):
                 given.probe_interval,
                 self._timeout,
             )
+            name = transactional_id(given.group, given.worker)
+            self._settlement = cluster.settlement(name, given.group, given.transaction_timeout)
             self._settle(opening=True)
             self._make_producer(opening=True)
         except BaseException:
@@ -149,10 +153,8 @@ class Member(ABC):
     def _settle(self, opening: bool = False) -> None:
         """What a former producer of this name left open is over when the next one asks; librdkafka's, which would
         find it being aborted, waits for half a second before it asks again."""
-        given = self._given
-        name = transactional_id(given.group, given.worker)
-        written = [*given.outputs, given.journal]
-        opened(self._cluster).settle(name, given.group, written, given.transaction_timeout, opening)
+        written = [*self._given.outputs, self._given.journal]
+        opened(self._cluster).settle(opened(self._settlement), written, opening)
 
     def close(self, leave: bool) -> None:
         cluster, self._cluster = self._cluster, None

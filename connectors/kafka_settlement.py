@@ -4,15 +4,15 @@ A transaction's coordinator ends what it knows to be open. It does not know of e
 
 * offsets of a request that came late are pending in the group, and who waits for stable ones waits for ever;
 * a Kafka (4.3.1) that shuts down may take a transaction for committed, or for aborted, whose marker is missing in
-  some of its partitions. Nobody can read on there, and whatever the same producer ends there next decides about what
-  is open: aborted records are committed, committed ones are lost.
+  some of its partitions. Nobody can read on there, and how the same producer ends its next transaction decides
+  about what is open: aborted records are committed, committed ones are lost.
 
 Both are ended here as the coordinator had decided, by transactions that hold nothing.
 """
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from typing import Any
 
 from kafka import TopicPartition
@@ -32,57 +32,55 @@ from connectors.kafka_settings import SETTLE
 
 UNDER_WAY = (TransactionState.PREPARE_COMMIT, TransactionState.PREPARE_ABORT, TransactionState.PREPARE_EPOCH_FENCE)
 GOES_ON = (TransactionState.COMPLETE_COMMIT, TransactionState.ONGOING)  # who went on had committed what was before
+OFFSETS: Collection[TopicPartition] = ()  # the place of the group's offsets
 _log = logging.getLogger("streamd")
 
 
 class Settlement:
-    """One worker's. topics: what it writes to, with their partitions. transaction_timeout: as the producer's;
-    timeout: until KafkaError is raised; milliseconds."""
+    """One worker's, from its first producer to its last: what is decided and not done yet is known to it alone."""
 
-    def __init__(
-        self,
-        admin: Admin,
-        transactional_id: str,
-        group: str,
-        topics: Mapping[str, int],
-        *,
-        transaction_timeout: int,
-        timeout: int,
-    ) -> None:
+    def __init__(self, admin: Admin, transactional_id: str, group: str, transaction_timeout: int) -> None:
         self._admin = admin
         self._name = transactional_id
         self._group = group
-        self._written = [TopicPartition(topic, p) for topic, count in topics.items() for p in range(count)]
         self._transaction_timeout = transaction_timeout
-        self._deadline = time.monotonic() + timeout / 1000
-        self._node: Any = None
+        self._deadline = 0.0
         self._producer: Mapping[str, Any] = {}
+        self._rest: list[tuple[Collection[TopicPartition], bool]] = []  # places to be ended, and whether committed
 
-    async def reach(self) -> None:
-        """A coordinator that has just begun, or is another one now, is asked again."""
+    async def reach(self, topics: Mapping[str, int], timeout: int) -> None:
+        """topics: what is written to, with their partitions; timeout: milliseconds until KafkaError is raised. A
+        coordinator that has just begun, or is another one now, is asked again."""
+        self._deadline = time.monotonic() + timeout / 1000
+        written = {TopicPartition(topic, p) for topic, count in topics.items() for p in range(count)}
         while True:
             try:
-                return await self._settle()
+                return await self._settle(written)
             except kafka_errors.RetriableError:
                 if time.monotonic() > self._deadline:
                     raise
                 self._admin.forget()
                 await self._admin._net.sleep(SETTLE / 1000)
+            except kafka_errors.KafkaError:
+                self._rest.clear()
+                raise
 
-    async def _settle(self) -> None:
-        last = await self._last()
-        left = await self._left(last)  # before anything is asked that the coordinator forgets the last one by
-        self._node = await self._admin._find_coordinator_id(self._name, CoordinatorType.TRANSACTION)
-        await self._begin()
-        if left:
-            await self._end(_partitions(self._producer, left), committed=last.state in GOES_ON)
-        offsets = AddOffsetsToTxnRequest(**self._producer, group_id=self._group, max_version=3)
-        committed = last is not None and last.state is TransactionState.COMPLETE_COMMIT
-        await self._end(offsets, committed)
+    async def _settle(self, written: Set[TopicPartition]) -> None:
+        if not self._rest:
+            last = await self._last()
+            if left := await self._left(last, written):
+                self._rest.append((left, last.state in GOES_ON))
+            self._rest.append((OFFSETS, last is not None and last.state is TransactionState.COMPLETE_COMMIT))
+            self._producer = {}
+        if not self._producer:
+            await self._begin()  # from here on the coordinator no longer knows of the last one
+        while self._rest:
+            await self._end(*self._rest[0])
+            self._rest.pop(0)
         await self._begin()  # once the markers are there: librdkafka waits longer for them
 
     async def _last(self) -> Any:
-        """What the coordinator knows of the last transaction; None if of none, or if it cannot tell (before 3.0)."""
+        """What the coordinator knows of the last transaction; None if of none, or if Kafka is older than 3.0."""
         try:
             found = (await self._admin._async_describe_transactions([self._name]))[self._name]
         except (kafka_errors.TransactionalIdNotFoundError, kafka_errors.UnsupportedVersionError):
@@ -91,11 +89,11 @@ class Settlement:
             raise kafka_errors.ConcurrentTransactionsError(f"{self._name}: {found.state.value}")
         return found
 
-    async def _left(self, last: Any) -> list[TopicPartition]:
+    async def _left(self, last: Any, written: Set[TopicPartition]) -> list[TopicPartition]:
         """Where records of this producer are open that are not of the transaction which the coordinator knows."""
         if last is None:
             return []
-        producers = await self._admin._async_describe_producers(set(self._written) - last.topic_partitions)
+        producers = await self._admin._async_describe_producers(written - last.topic_partitions)
         left = [
             where
             for where, found in producers.items()
@@ -129,15 +127,18 @@ class Settlement:
             "producer_epoch": given.producer_epoch,
         }
 
-    async def _end(self, places: Any, committed: bool) -> None:
+    async def _end(self, places: Collection[TopicPartition], committed: bool) -> None:
         """A transaction of nothing, in these places."""
-        await self._answered(places)
+        producer = self._producer
+        offsets = AddOffsetsToTxnRequest(**producer, group_id=self._group, max_version=3)
+        await self._answered(_partitions(producer, places) if places else offsets)
         await self._answered(EndTxnRequest(**self._producer, committed=committed, max_version=3))
 
     async def _answered(self, request: Any) -> Any:
         """Ask again until nothing of the transaction before is under way. Raises KafkaError."""
         while True:
-            response = await self._admin._manager.send(request, node_id=self._node)
+            node = await self._admin._find_coordinator_id(self._name, CoordinatorType.TRANSACTION)
+            response = await self._admin._manager.send(request, node_id=node)
             errors = _errors(response)
             if not errors:
                 return response

@@ -12,7 +12,12 @@ import pytest
 from confluent_kafka import Producer
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import InvalidTxnStateError, KafkaTimeoutError, OutOfOrderSequenceNumberError
+from kafka.errors import (
+    InvalidTxnStateError,
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    OutOfOrderSequenceNumberError,
+)
 from kafka.structs import OffsetAndMetadata
 
 from connectors.confluent_log import ConfluentLog
@@ -21,6 +26,7 @@ from connectors.kafka_log import KafkaLog
 from connectors.kafka_member import Member
 from connectors.kafka_protocol import transactional_id
 from connectors.kafka_settings import Membership
+from connectors.kafka_settlement import Settlement
 from streamd.errors import ConfigError, Fenced, StateError, Transient
 from streamd.ports import Committed, Epoch, Log, Output, Record, ShardEpoch, murmur2
 from tests.servers import Unavailable, kafka
@@ -194,6 +200,33 @@ def test_what_a_broker_left_open_is_ended_as_it_had_decided(cluster: Cluster, de
     for partition in (0, 1):
         until(lambda partition=partition: cluster.client.read(results, partition, 0, 10))  # type: ignore[misc]
         assert [record.value for record in cluster.client.read(results, partition, 0, 10)] == expected
+
+
+@pytest.mark.parametrize("request_type", ["InitProducerIdRequest", "AddPartitionsToTxnRequest", "EndTxnRequest"])
+def test_what_a_broker_left_open_is_ended_so_although_an_answer_is_lost(
+    kafka_broker: str,  # noqa: F811
+    request_type: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster(kafka_broker, KafkaLog, f"lost-answer.{request_type}")
+    topic, results = cluster.topic(), cluster.topic(partitions=2)
+    with unverified(cluster.broker):
+        until(lambda: leaves(cluster, results, "committed"))
+    answered, lost = Settlement._answered, [request_type]
+
+    async def losing(settlement: Settlement, request: Any) -> Any:
+        answer = await answered(settlement, request)
+        if lost and type(request).__name__ == lost[0]:
+            lost.pop()
+            raise KafkaConnectionError("lost")
+        return answer
+
+    monkeypatch.setattr(Settlement, "_answered", losing)
+    cluster.started(topic, outputs=(results,))
+    assert not lost
+    for partition in (0, 1):
+        assert [record.value for record in cluster.client.read(results, partition, 0, 10)] == [b"left"]
+    cluster.close()
 
 
 def test_what_a_broker_left_open_and_forgot_is_for_the_operator(cluster: Cluster) -> None:
