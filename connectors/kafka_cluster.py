@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -181,6 +181,12 @@ class Cluster:
         there = {topic: info.partitions for topic, info in self.topics(written, opening).items()}
         with self._asking("settling what a former producer left", opening):
             self._admin._manager.run(settlement.reach, there, self._timeout)
+
+    def check_ended(self, settlement: Settlement, topics: Mapping[str, Collection[int]]) -> None:
+        """Raises Transient unless the last transaction has its marker in these partitions."""
+        places = {TopicPartition(topic, partition) for topic, found in topics.items() for partition in found}
+        with self._asking("looking for the end of the last transaction"):
+            self._admin._manager.run(settlement.ended, places)
 
     def leave(self, group: str, worker: str) -> None:
         """Give this worker's seat in the group up, so that its partitions move at once."""

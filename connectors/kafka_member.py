@@ -6,7 +6,7 @@ Administration, the journal's reading and the watch over the seat go through kaf
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ from connectors.kafka_protocol import (
 from connectors.kafka_settings import Membership, python_connection
 from connectors.kafka_settlement import Settlement
 from streamd.errors import ConfigError, Fenced, StateError, Transient
-from streamd.ports import Committed, Epoch, JournalEntry, Output, Polled, Record, TopicInfo
+from streamd.ports import Committed, Epoch, JournalEntry, Output, Polled, Record, ShardEpoch, TopicInfo
 
 T = TypeVar("T")
 LOST: Sequence[tuple[str, int]] = ()  # is noted where the group takes all partitions back
@@ -47,6 +47,7 @@ class Member(ABC):
         self._rival: tuple[float, Fenced] | None = None  # since when somebody else has the seat
         self._noted: deque[Sequence[tuple[str, int]]] = deque()  # by the library's callbacks, on whatever thread
         self._counts: dict[str, int] = {}  # partitions of the topics written to
+        self._last: tuple[Sequence[ShardEpoch], Set[str]] = (), set()  # what the last epoch was of, where it wrote
 
     # --- the client's part
 
@@ -155,6 +156,7 @@ class Member(ABC):
         find it being aborted, waits for half a second before it asks again."""
         written = [*self._given.outputs, self._given.journal]
         opened(self._cluster).settle(opened(self._settlement), written, opening)
+        self._last = (), set()
 
     def close(self, leave: bool) -> None:
         cluster, self._cluster = self._cluster, None
@@ -192,7 +194,22 @@ class Member(ABC):
         for shard in epoch.shards:
             self._check_owned(shard.partition)
         with self._seated():
-            return self._write(epoch)
+            self._check_ended()
+            ends = self._write(epoch)
+        self._last = epoch.shards, {output.topic for output in epoch.outputs}
+        return ends
+
+    def _check_ended(self) -> None:
+        """Raises Transient unless the last commit has reached every place that it was for: what a broker has left
+        open of it can be told, and ended, only as long as nothing new has begun."""
+        shards, topics = self._last
+        places: dict[str, Collection[int]] = {topic: range(self._counts[topic]) for topic in topics}
+        if shards:
+            places[self._given.journal] = [shard.partition for shard in shards]
+            if self.committed(shards[0].partition).sequence < shards[0].sequence:
+                raise Transient(f"group {self._given.group}: the offsets of the last epoch are not there")
+        if places:
+            opened(self._cluster).check_ended(opened(self._settlement), places)
 
     # --- topics and partitions
 

@@ -7,7 +7,8 @@ A transaction's coordinator ends what it knows to be open. It does not know of e
   some of its partitions. Nobody can read on there, and how the same producer ends its next transaction decides
   about what is open: aborted records are committed, committed ones are lost.
 
-Both are ended here as the coordinator had decided, by transactions that hold nothing.
+Both are ended here as the coordinator had decided, by transactions that hold nothing. It tells of the last one
+only: so none may begin before the one before has its marker everywhere, which is looked at here, too.
 """
 
 import logging
@@ -31,7 +32,8 @@ from connectors.kafka_admin import Admin
 from connectors.kafka_settings import SETTLE
 
 UNDER_WAY = (TransactionState.PREPARE_COMMIT, TransactionState.PREPARE_ABORT, TransactionState.PREPARE_EPOCH_FENCE)
-GOES_ON = (TransactionState.COMPLETE_COMMIT, TransactionState.ONGOING)  # who went on had committed what was before
+DECIDED = (TransactionState.COMPLETE_COMMIT, TransactionState.COMPLETE_ABORT)
+PATIENCE = 1.0  # seconds that a marker may come after the answer to a commit
 OFFSETS: Collection[TopicPartition] = ()  # the place of the group's offsets
 _log = logging.getLogger("streamd")
 
@@ -46,6 +48,7 @@ class Settlement:
         self._transaction_timeout = transaction_timeout
         self._deadline = 0.0
         self._producer: Mapping[str, Any] = {}
+        self._leaders: dict[TopicPartition, int] = {}
         self._rest: list[tuple[Collection[TopicPartition], bool]] = []  # places to be ended, and whether committed
 
     async def reach(self, topics: Mapping[str, int], timeout: int) -> None:
@@ -68,9 +71,10 @@ class Settlement:
     async def _settle(self, written: Set[TopicPartition]) -> None:
         if not self._rest:
             last = await self._last()
+            committed = last is not None and last.state is TransactionState.COMPLETE_COMMIT
             if left := await self._left(last, written):
-                self._rest.append((left, last.state in GOES_ON))
-            self._rest.append((OFFSETS, last is not None and last.state is TransactionState.COMPLETE_COMMIT))
+                self._rest.append((left, committed))
+            self._rest.append((OFFSETS, committed))
             self._producer = {}
         if not self._producer:
             await self._begin()  # from here on the coordinator no longer knows of the last one
@@ -93,23 +97,46 @@ class Settlement:
         """Where records of this producer are open that are not of the transaction which the coordinator knows."""
         if last is None:
             return []
-        producers = await self._admin._async_describe_producers(written - last.topic_partitions)
-        left = [
-            where
-            for where, found in producers.items()
-            for producer in found.active_producers
-            if producer.producer_id == last.producer_id and producer.current_transaction_start_offset >= 0
-        ]
+        left = await self._open(last.producer_id, written - last.topic_partitions)
         if left:
             told = ", ".join(f"{where.topic}[{where.partition}]" for where in sorted(left))
             facts = {"transactional_id": self._name, "partitions": told, "coordinator": last.state.value}
             _log.warning("Kafka left a transaction open", extra={"facts": facts})
-            if last.state not in (*GOES_ON, TransactionState.COMPLETE_ABORT):
+            if last.state not in DECIDED:
                 raise kafka_errors.InvalidTxnStateError(
                     f"records of {self._name} are open in {told}, and Kafka has forgotten whether they were"
                     " committed: end them with kafka-transactions.sh"
                 )
         return left
+
+    async def _open(self, producer_id: int, places: Set[TopicPartition]) -> list[TopicPartition]:
+        """Where this producer has a transaction open."""
+        if not places <= self._leaders.keys():
+            found = await self._admin._async_get_leader_for_partitions(places)
+            self._leaders.update((where, leader) for leader, wheres in found.items() for where in wheres)
+        told: dict[TopicPartition, Any] = {}
+        try:
+            for leader in {self._leaders[where] for where in places}:
+                own = [where for where in places if self._leaders[where] == leader]
+                told |= await self._admin._async_describe_producers(own, leader)
+        except kafka_errors.KafkaError:
+            self._leaders.clear()
+            raise
+        return [
+            where
+            for where, found in told.items()
+            for producer in found.active_producers
+            if producer.producer_id == producer_id and producer.current_transaction_start_offset >= 0
+        ]
+
+    async def ended(self, places: Set[TopicPartition]) -> None:
+        """Wait until the last transaction has its marker in all these places. Raises KafkaError if it does not get
+        it, or if nobody can tell."""
+        deadline = time.monotonic() + PATIENCE
+        while left := await self._open(self._producer["producer_id"], places):
+            if time.monotonic() > deadline:
+                raise kafka_errors.KafkaTimeoutError(f"no end of the last transaction in {sorted(left)}")
+            await self._admin._net.sleep(SETTLE / 1000)
 
     async def _begin(self) -> None:
         """Become the producer of this name, and abort what the coordinator knows to be open."""

@@ -238,6 +238,39 @@ def test_what_a_broker_left_open_and_forgot_is_for_the_operator(cluster: Cluster
         log.open()
 
 
+def test_no_epoch_begins_before_the_last_has_its_end_everywhere(kafka_broker: str) -> None:  # noqa: F811
+    cluster = Cluster(kafka_broker, KafkaLog, "unended")
+    topic, results = cluster.topic(), cluster.topic()
+    log = cluster.started(topic, outputs=(results,))
+    log.commit(epoch(1, topic, 0, [Output(results, b"k", b"first", 1)]))
+
+    def open_again() -> bool:
+        """Whether the broker took another record of the transaction that has ended."""
+        producer = log._producer  # type: ignore[attr-defined]
+        producer.begin_transaction()
+        producer._transaction_manager._partitions_in_transaction.add(TopicPartition(results, 0))
+        try:
+            producer.send(results, b"left").get(timeout=20)
+        except InvalidTxnStateError:
+            log.recover()
+            log.commit(epoch(log.committed(0).sequence + 1, topic, 0, [Output(results, b"k", b"first", 1)]))
+            return False
+        return True
+
+    with unverified(cluster.broker):
+        until(open_again)
+    done = log.committed(0).sequence
+    with pytest.raises(Transient, match="no end of the last transaction"):
+        log.commit(epoch(done + 1, topic, 0, [Output(results, b"k", b"next", 1)]))
+    log.recover()
+    assert log.committed(0).sequence == done
+    log.commit(epoch(done + 1, topic, 0, [Output(results, b"k", b"next", 1)]))
+    until(lambda: len(cluster.client.read(results, 0, 0, 100)) >= done + 2)
+    found = [record.value for record in cluster.client.read(results, 0, 0, 100)]
+    assert found == [b"first"] * done + [b"left", b"next"]
+    cluster.close()
+
+
 def leaves(cluster: Cluster, results: str, decided: str) -> bool:
     """Whether a former producer could leave a record in each of two partitions that its coordinator does not take
     for part of the transaction which it is told to end."""
