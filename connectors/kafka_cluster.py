@@ -66,6 +66,8 @@ def _refused(cause: Exception) -> str:
         return "log.security.username"
     if isinstance(cause, MECHANISM):
         return "log.security.mechanism"
+    if isinstance(cause, kafka_errors.UnsupportedVersionError):
+        return "log.brokers"
     return "log" if isinstance(cause, kafka_errors.KafkaConfigurationError) else ""
 
 

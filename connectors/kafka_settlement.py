@@ -33,6 +33,7 @@ from connectors.kafka_settings import SETTLE
 
 UNDER_WAY = (TransactionState.PREPARE_COMMIT, TransactionState.PREPARE_ABORT, TransactionState.PREPARE_EPOCH_FENCE)
 DECIDED = (TransactionState.COMPLETE_COMMIT, TransactionState.COMPLETE_ABORT)
+NOBODY = -1  # a producer id that none has
 PATIENCE = 1.0  # seconds that a marker may come after the answer to a commit
 OFFSETS: Collection[TopicPartition] = ()  # the place of the group's offsets
 _log = logging.getLogger("streamd")
@@ -84,10 +85,10 @@ class Settlement:
         await self._begin()  # once the markers are there: librdkafka waits longer for them
 
     async def _last(self) -> Any:
-        """What the coordinator knows of the last transaction; None if of none, or if Kafka is older than 3.0."""
+        """What the coordinator knows of the last transaction; None if of none."""
         try:
             found = (await self._admin._async_describe_transactions([self._name]))[self._name]
-        except (kafka_errors.TransactionalIdNotFoundError, kafka_errors.UnsupportedVersionError):
+        except kafka_errors.TransactionalIdNotFoundError:
             return None
         if found.state in UNDER_WAY:
             raise kafka_errors.ConcurrentTransactionsError(f"{self._name}: {found.state.value}")
@@ -96,7 +97,7 @@ class Settlement:
     async def _left(self, last: Any, written: Set[TopicPartition]) -> list[TopicPartition]:
         """Where records of this producer are open that are not of the transaction which the coordinator knows."""
         if last is None:
-            return []
+            return await self._open(NOBODY, written)  # nothing, if we may ask at all
         left = await self._open(last.producer_id, written - last.topic_partitions)
         if left:
             told = ", ".join(f"{where.topic}[{where.partition}]" for where in sorted(left))

@@ -59,7 +59,7 @@ class KafkaSecurity(Keys, frozen=True):
 
 
 class KafkaLog(Keys, frozen=True, tag_field="kind", tag="kafka"):
-    """`[log]` with `kind = "kafka"`: Apache Kafka 2.5 or later."""
+    """`[log]` with `kind = "kafka"`: Apache Kafka 3.0 or later."""
 
     brokers: Annotated[tuple[str, ...], Meta(min_length=1, description='as "host:port"')]
     client: Annotated[
