@@ -246,6 +246,7 @@ def test_no_epoch_begins_before_the_last_has_its_end_everywhere(kafka_broker: st
 
     def open_again() -> bool:
         """Whether the broker took another record of the transaction that has ended."""
+        log._check_ended()  # type: ignore[attr-defined]
         producer = log._producer  # type: ignore[attr-defined]
         producer.begin_transaction()
         producer._transaction_manager._partitions_in_transaction.add(TopicPartition(results, 0))
