@@ -24,7 +24,7 @@ class KafkaHarness:
                 inputs=tuple(inputs),
                 journal=f"{group}.journal",
                 probe_interval=0.2,
-                session_timeout=5.0,
+                session_timeout=3.0,
             )
         )
 
