@@ -6,7 +6,7 @@ Administration, the journal's reading and the watch over the seat go through kaf
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -46,8 +46,8 @@ class Member(ABC):
         self._owned: set[int] = set()
         self._rival: tuple[float, Fenced] | None = None  # since when somebody else has the seat
         self._noted: deque[Sequence[tuple[str, int]]] = deque()  # by the library's callbacks, on whatever thread
-        self._counts: dict[str, int] = {}  # partitions of the topics written to
-        self._last: tuple[Sequence[ShardEpoch], Set[str]] = (), set()  # what the last epoch was of, where it wrote
+        self._counts: dict[str, int] = {}  # partitions of the topics written to since the last `recover`
+        self._last: Sequence[ShardEpoch] = ()  # of the last epoch since then
 
     # --- the client's part
 
@@ -123,7 +123,6 @@ class Member(ABC):
         with self._seated():
             opened(self._seat).check_now()
         self._discard_producer()
-        self._counts.clear()
         self._settle()
         self._make_producer()
 
@@ -156,7 +155,8 @@ class Member(ABC):
         find it being aborted, waits for half a second before it asks again."""
         written = [*self._given.outputs, self._given.journal]
         opened(self._cluster).settle(opened(self._settlement), written, opening)
-        self._last = (), set()
+        self._counts.clear()
+        self._last = ()
 
     def close(self, leave: bool) -> None:
         cluster, self._cluster = self._cluster, None
@@ -173,7 +173,7 @@ class Member(ABC):
     def _release(self) -> None:
         """Let go of whatever is open, in this order: no more transactions, then no more heartbeats."""
         seat, cluster = self._seat, self._cluster
-        self._seat = self._cluster = self._rival = None
+        self._seat = self._cluster = self._settlement = self._rival = None
         self._discard_producer()
         if seat is not None:
             seat.close()
@@ -196,17 +196,16 @@ class Member(ABC):
         with self._seated():
             self._check_ended()
             ends = self._write(epoch)
-        self._last = epoch.shards, {output.topic for output in epoch.outputs}
+        self._last = epoch.shards
         return ends
 
     def _check_ended(self) -> None:
         """Raises Transient unless the last commit has reached every place that it was for: what a broker has left
         open of it can be told, and ended, only as long as nothing new has begun."""
-        shards, topics = self._last
-        places: dict[str, Collection[int]] = {topic: range(self._counts[topic]) for topic in topics}
-        if shards:
-            places[self._given.journal] = [shard.partition for shard in shards]
-            if self.committed(shards[0].partition).sequence < shards[0].sequence:
+        places: dict[str, Collection[int]] = {topic: range(count) for topic, count in self._counts.items()}
+        if self._last:
+            places[self._given.journal] = [shard.partition for shard in self._last]
+            if self.committed(self._last[0].partition).sequence < self._last[0].sequence:
                 raise Transient(f"group {self._given.group}: the offsets of the last epoch are not there")
         if places:
             opened(self._cluster).check_ended(opened(self._settlement), places)

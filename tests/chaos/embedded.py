@@ -28,7 +28,7 @@ from streamd.config import Config
 from streamd.ports import Output
 from streamd.sight import Sight
 from streamd.snapshot import read_manifest
-from tests.chaos.evidence import kept_if_wrong
+from tests.chaos.evidence import kept_if_wrong, tell
 from tests.chaos.watched import WatchedLog, WatchedStore
 
 EVENTS = 2500
@@ -226,10 +226,7 @@ def main() -> None:
     given = parser.parse_args()
     with kept_if_wrong() as folder:
         report = run(given.kills, given.per_round, given.seed, folder)
-        json.dump(report, sys.stdout, indent=1)
-        print()
-        if report["different"]:
-            sys.exit(1)
+        tell(report, "different")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Where a run keeps its files: a run that fails leaves them behind."""
+"""How a run tells what it found, and where it keeps its files: one that fails leaves them behind."""
 
+import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -19,3 +21,11 @@ def kept_if_wrong() -> Iterator[Path]:
         print(f"what the run left is in {folder}", file=sys.stderr, flush=True)
         raise
     shutil.rmtree(folder)
+
+
+def tell(report: Mapping[str, Any], wrong: str = "wrong") -> None:
+    """Print a report as JSON. Raises SystemExit with 1 if its list of what is wrong has something in it."""
+    json.dump(report, sys.stdout, indent=1)
+    print()
+    if report[wrong]:
+        sys.exit(1)

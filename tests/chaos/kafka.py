@@ -19,7 +19,7 @@ from typing import Any
 
 from streamd import kernels
 from tests.chaos import losses, outages, workers
-from tests.chaos.evidence import kept_if_wrong
+from tests.chaos.evidence import kept_if_wrong, tell
 from tests.chaos.play import Play
 from tests.chaos.servers import OwnBroker, OwnRedis
 from tests.chaos.world import World
@@ -121,10 +121,7 @@ def main() -> None:
     growth = given.only is None or GROWTH in given.only
     with kept_if_wrong() as folder:
         report = run(given.client, plan, growth, given.seed, folder)
-        json.dump(report, sys.stdout, indent=1)
-        print()
-        if report["wrong"]:
-            sys.exit(1)
+        tell(report)
 
 
 if __name__ == "__main__":

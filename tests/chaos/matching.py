@@ -34,7 +34,7 @@ from streamd.journal import decode
 from streamd.ports import LogClient, Output
 from streamd.snapshot import State
 from streamd.stages.matching import Matching
-from tests.chaos.evidence import kept_if_wrong
+from tests.chaos.evidence import kept_if_wrong, tell
 from tests.servers import kafka
 from tests.servers.process import free_port, kill
 
@@ -272,9 +272,7 @@ def main() -> None:
         finally:
             if own is not None:
                 kill(own.process)
-        print(json.dumps(report, indent=2))
-        if report["wrong"]:
-            sys.exit(1)
+        tell(report)
 
 
 if __name__ == "__main__":
