@@ -174,15 +174,12 @@ class Cluster:
             )
         return {where.topic: (int(oldest[where].offset), int(end[where].offset)) for where in wheres}
 
-    def settlement(self, transactional_id: str, group: str, transaction_timeout: float) -> Settlement:
-        return Settlement(self._admin, transactional_id, group, int(transaction_timeout * 1000))
-
     def settle(self, settlement: Settlement, written: Sequence[str], opening: bool = False) -> None:
         """Have a former producer fenced, and all that it left open ended, also in those of the topics written to
         that exist. opening: as in `translated`."""
         there = {topic: info.partitions for topic, info in self.topics(written, opening).items()}
         with self._asking("settling what a former producer left", opening):
-            self._admin._manager.run(settlement.reach, there, self._timeout)
+            self._admin._manager.run(settlement.reach, self._admin, there, self._timeout)
 
     def check_ended(self, settlement: Settlement, topics: Mapping[str, Collection[int]]) -> None:
         """Raises Transient unless the last transaction has its marker in these partitions."""

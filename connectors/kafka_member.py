@@ -40,7 +40,7 @@ class Member(ABC):
         self._timeout = membership.request_timeout
         self._cluster: Cluster | None = None
         self._seat: Seat | None = None
-        self._settlement: Settlement | None = None
+        self._settlement = self._unsettled()
         self._lag = LagWatch()
         self._partitions = 0  # that all inputs have
         self._owned: set[int] = set()
@@ -89,7 +89,7 @@ class Member(ABC):
 
     # --- opening, recovering, closing
 
-    def open(self) -> None:
+    def open(self) -> Sequence[str]:
         given = self._given
         try:
             cluster = self._cluster = Cluster(given.brokers, given.security, self._timeout)
@@ -106,18 +106,16 @@ class Member(ABC):
                 given.probe_interval,
                 self._timeout,
             )
-            name = transactional_id(given.group, given.worker)
-            self._settlement = cluster.settlement(name, given.group, given.transaction_timeout)
             self._settle(opening=True)
             self._make_producer(opening=True)
         except BaseException:
             self._release()
             raise
+        return self._settlement.finished()
 
-    def recover(self) -> None:
+    def recover(self) -> Sequence[str]:
         if self._cluster is None:
-            self.open()
-            return
+            return self.open()
         if self._rival is not None:
             self._sit_down(*self._rival)
         with self._seated():
@@ -125,6 +123,7 @@ class Member(ABC):
         self._discard_producer()
         self._settle()
         self._make_producer()
+        return self._settlement.finished()
 
     @contextmanager
     def _seated(self) -> Iterator[None]:
@@ -150,11 +149,16 @@ class Member(ABC):
         self._join()
         self._rival = None
 
+    def _unsettled(self) -> Settlement:
+        """It outlives an `open` that fails: what Kafka has told once it does not tell again."""
+        given = self._given
+        return Settlement(transactional_id(given.group, given.worker), given.group, given.transaction_timeout)
+
     def _settle(self, opening: bool = False) -> None:
         """What a former producer of this name left open is over when the next one asks; librdkafka's, which would
         find it being aborted, waits for half a second before it asks again."""
         written = [*self._given.outputs, self._given.journal]
-        opened(self._cluster).settle(opened(self._settlement), written, opening)
+        opened(self._cluster).settle(self._settlement, written, opening)
         self._counts.clear()
         self._last = ()
 
@@ -162,6 +166,7 @@ class Member(ABC):
         cluster, self._cluster = self._cluster, None
         ours = self._rival is None
         self._release()
+        self._settlement = self._unsettled()
         if cluster is None:
             return
         try:
@@ -173,7 +178,7 @@ class Member(ABC):
     def _release(self) -> None:
         """Let go of whatever is open, in this order: no more transactions, then no more heartbeats."""
         seat, cluster = self._seat, self._cluster
-        self._seat = self._cluster = self._settlement = self._rival = None
+        self._seat = self._cluster = self._rival = None
         self._discard_producer()
         if seat is not None:
             seat.close()
@@ -208,7 +213,7 @@ class Member(ABC):
             if self.committed(self._last[0].partition).sequence < self._last[0].sequence:
                 raise Transient(f"group {self._given.group}: the offsets of the last epoch are not there")
         if places:
-            opened(self._cluster).check_ended(opened(self._settlement), places)
+            opened(self._cluster).check_ended(self._settlement, places)
 
     # --- topics and partitions
 

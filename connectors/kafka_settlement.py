@@ -11,9 +11,8 @@ Both are ended here as the coordinator had decided, by transactions that hold no
 only: so none may begin before the one before has its marker everywhere, which is looked at here, too.
 """
 
-import logging
 import time
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any
 
 from kafka import TopicPartition
@@ -36,25 +35,32 @@ DECIDED = (TransactionState.COMPLETE_COMMIT, TransactionState.COMPLETE_ABORT)
 NOBODY = -1  # a producer id that none has
 PATIENCE = 1.0  # seconds that a marker may come after the answer to a commit
 OFFSETS: Collection[TopicPartition] = ()  # the place of the group's offsets
-_log = logging.getLogger("streamd")
 
 
 class Settlement:
-    """One worker's, from its first producer to its last: what is decided and not done yet is known to it alone."""
+    """One worker's, from its first producer to its last: what is decided and not done yet is known to it alone.
+    transaction_timeout: seconds."""
 
-    def __init__(self, admin: Admin, transactional_id: str, group: str, transaction_timeout: int) -> None:
-        self._admin = admin
+    def __init__(self, transactional_id: str, group: str, transaction_timeout: float) -> None:
         self._name = transactional_id
         self._group = group
-        self._transaction_timeout = transaction_timeout
+        self._transaction_timeout = int(transaction_timeout * 1000)
+        self._finished: list[str] = []
         self._deadline = 0.0
         self._producer: Mapping[str, Any] = {}
         self._leaders: dict[TopicPartition, int] = {}
         self._rest: list[tuple[Collection[TopicPartition], bool]] = []  # places to be ended, and whether committed
 
-    async def reach(self, topics: Mapping[str, int], timeout: int) -> None:
+    def finished(self) -> Sequence[str]:
+        """What was found left open, and ended, since this was asked last: sentences."""
+        told, self._finished = self._finished, []
+        return told
+
+    async def reach(self, admin: Admin, topics: Mapping[str, int], timeout: int) -> None:
         """topics: what is written to, with their partitions; timeout: milliseconds until KafkaError is raised. A
         coordinator that has just begun, or is another one now, is asked again."""
+        self._admin = admin
+        self._leaders.clear()
         self._deadline = time.monotonic() + timeout / 1000
         written = {TopicPartition(topic, p) for topic, count in topics.items() for p in range(count)}
         while True:
@@ -100,14 +106,13 @@ class Settlement:
             return await self._open(NOBODY, written)  # nothing, if we may ask at all
         left = await self._open(last.producer_id, written - last.topic_partitions)
         if left:
-            told = ", ".join(f"{where.topic}[{where.partition}]" for where in sorted(left))
-            facts = {"transactional_id": self._name, "partitions": told, "coordinator": last.state.value}
-            _log.warning("Kafka left a transaction open", extra={"facts": facts})
+            places = ", ".join(f"{where.topic}[{where.partition}]" for where in sorted(left))
             if last.state not in DECIDED:
                 raise kafka_errors.InvalidTxnStateError(
-                    f"records of {self._name} are open in {told}, and Kafka has forgotten whether they were"
+                    f"records of {self._name} are open in {places}, and Kafka has forgotten whether they were"
                     " committed: end them with kafka-transactions.sh"
                 )
+            self._finished.append(f"Kafka had no marker of {self._name} ({last.state.value}) in {places}")
         return left
 
     async def _open(self, producer_id: int, places: Set[TopicPartition]) -> list[TopicPartition]:

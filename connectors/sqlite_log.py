@@ -77,7 +77,7 @@ class SqliteLog:
         assert self._opened is not None, "open() comes first"
         return self._opened
 
-    def open(self) -> None:
+    def open(self) -> Sequence[str]:
         self._seat = _take_seat(self._path, self._group)
         try:
             self._opened = SqliteFile(self._path, synchronous=self._synchronous, wait=self._wait)
@@ -86,6 +86,7 @@ class SqliteLog:
         except BaseException:
             self.close(leave=False)
             raise
+        return ()
 
     def _find_inputs(self) -> None:
         for name in self._inputs:
@@ -239,9 +240,10 @@ class SqliteLog:
         for number, _ in moved:
             topics.trim(db, number, 0, now)
 
-    def recover(self) -> None:
+    def recover(self) -> Sequence[str]:
         with self._file.errors():
             self._file.rollback()
+        return ()
 
     def journal(
         self, partition: int, start: int, after: int | None, through: int | None

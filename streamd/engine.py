@@ -320,7 +320,7 @@ class Engine:
         self._taken = 0
         self._reach(self._log.recover, failure)
 
-    def _reach(self, call: Callable[[], None], failure: Transient | None = None) -> None:
+    def _reach(self, call: Callable[[], Sequence[str]], failure: Transient | None = None) -> None:
         """Call until it succeeds, waiting longer each time, but not for ever."""
         began, wait = time.monotonic(), BACKOFF[0]
         while not self._stopping.is_set():
@@ -330,13 +330,11 @@ class Engine:
                 self._stopping.wait(failure.retry_after or wait * random.uniform(0.5, 1.0))
                 wait = min(wait * 2, BACKOFF[1])
             try:
-                call()
+                self._sight.back(call())
+                return
             except Transient as again:
                 failure = again
                 self._sight.away(again)
-            else:
-                self._sight.back()
-                return
 
     # --- the end
 

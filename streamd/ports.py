@@ -109,8 +109,8 @@ class Log(Protocol):
     and calls `recover` until it succeeds), `Fenced` (the process ends, 78) or `StateError` (it ends, 65).
     """
 
-    def open(self) -> None:
-        """Called once, first. Joins the group; makes the journal topic if it is missing.
+    def open(self) -> Sequence[str]:
+        """Called first. Joins the group; makes the journal topic if it is missing. Returns what `recover` does.
 
         Raises ConfigError if it is refused (TLS, user, password, right), if an input topic is missing, or if the
         input topics differ in partitions and there is no journal yet. Those that have grown apart since are
@@ -148,8 +148,9 @@ class Log(Protocol):
         After an exception nothing may be assumed: the engine calls `recover`, then `committed`.
         """
 
-    def recover(self) -> None:
-        """Settle whatever was open (after this, `committed` tells whether the last commit took effect)."""
+    def recover(self) -> Sequence[str]:
+        """Settle whatever was open (after this, `committed` tells whether the last commit took effect). Returns
+        what the log itself had decided and not carried out, which was done now: sentences, for an operator."""
 
     def journal(
         self, partition: int, start: int, after: int | None, through: int | None

@@ -180,7 +180,11 @@ class Sight:
         self._say(logging.WARNING, "log away", reason=self._away)
         self._publish()
 
-    def back(self) -> None:
+    def back(self, finished: Iterable[str]) -> None:
+        """finished: what the log had left undone, as `Log.recover` tells it."""
+        for reason in finished:
+            self._say(logging.WARNING, "log left a transaction open", reason=reason)
+            self._change(last_unfinished=time.time())
         if self._away:
             self._away = ""
             self._say(logging.INFO, "log reached")

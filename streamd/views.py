@@ -352,3 +352,4 @@ class EngineView(Struct, frozen=True):
     gaps: int = 0  # offset gaps passed at the operator's choice
     missed: int = 0  # records in them that were never read
     lost_epochs: int = 0  # whose learning the operator chose to go on without
+    last_unfinished: float = 0.0  # seconds since 1970 when the log was last found to have left a transaction open

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from streamd.cli.log_lines import JsonLines
+
 settings.register_profile("streamd", derandomize=True, deadline=None, database=None)
 settings.load_profile("streamd")
 
@@ -15,8 +17,13 @@ KERNELS = ("from streamd.kernels import ss3; ss3.load()", "from streamd import k
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    """A failed test shows its log as the daemon's users see it: with the facts of each line."""
+    session.config.pluginmanager.get_plugin("logging-plugin").report_handler.setFormatter(JsonLines())
+    _compile(session.config)
+
+
+def _compile(config: pytest.Config) -> None:
     """Compile the kernels into their cache before several processes want them: each would compile them again."""
-    config = session.config
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         running = [subprocess.Popen([sys.executable, "-c", code], cwd=config.rootpath) for code in KERNELS]
         codes = [process.wait() for process in running]

@@ -15,12 +15,13 @@ class WatchedLog:
     def __init__(self, log: Log, reach: Reach) -> None:
         self._log, self._reach = log, reach
 
-    def open(self) -> None:
+    def open(self) -> Sequence[str]:
         self._reach("open, before")
-        self._log.open()
+        finished = self._log.open()
         if isinstance(self._log, SqliteLog):
             self._log._file.db.set_trace_callback(lambda sql: self._reach(f"log sql {_short(sql)}"))
         self._reach("open, after")
+        return finished
 
     def topics(self) -> Mapping[str, TopicInfo]:
         return self._log.topics()
@@ -50,8 +51,8 @@ class WatchedLog:
         self._reach("commit, after")
         return ends
 
-    def recover(self) -> None:
-        self._log.recover()
+    def recover(self) -> Sequence[str]:
+        return self._log.recover()
 
     def journal(
         self, partition: int, start: int, after: int | None, through: int | None

@@ -126,9 +126,9 @@ class FaultyLog:
         self.after_commit(self._commits)
         return ends
 
-    def recover(self) -> None:
+    def recover(self) -> Sequence[str]:
         self.recoveries += 1
-        self._log.recover()
+        return self._log.recover()
 
 
 class ForgetfulLog:
@@ -289,7 +289,7 @@ def test_a_log_that_stays_away_ends_the_process_for_its_supervisor(tmp_path: Pat
     fill(config, 0, 10)
 
     class Away(FaultyLog):
-        def recover(self) -> None:
+        def recover(self) -> Sequence[str]:
             raise Transient("still away", retry_after=0.01)
 
     log = Away(wiring.log(config, "p"))
@@ -301,6 +301,30 @@ def test_a_log_that_stays_away_ends_the_process_for_its_supervisor(tmp_path: Pat
     log.on_poll = fail
     with pytest.raises(Transient, match="still away"):
         run(config, log, until=lambda sight: False)
+
+
+def test_what_a_log_had_left_open_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = settings(tmp_path)
+    fill(config, 0, 10)
+
+    class Careless(FaultyLog):
+        def recover(self) -> Sequence[str]:
+            super().recover()
+            return ("no marker in results[0]",)
+
+    log = Careless(wiring.log(config, "p"))
+    assert run(config, log).last_unfinished == 0.0
+    log = Careless(wiring.log(config, "p"))
+    fill(config, 10, 20)
+
+    def fail(n: int) -> None:
+        if n == 1:
+            raise Transient("away", retry_after=0.001)
+
+    log.before_commit = fail
+    assert run(config, log).last_unfinished > 0.0
+    told = [record.facts for record in caplog.records if record.message == "log left a transaction open"]  # type: ignore[attr-defined]
+    assert told == [{"pipeline": "p", "reason": "no marker in results[0]"}]
 
 
 def test_a_partition_taken_away_and_given_back_loses_and_repeats_nothing(

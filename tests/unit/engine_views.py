@@ -162,4 +162,5 @@ ENGINE = EngineView(
     last_progress=1_700_000_201.0,
     away=False,
     unwritten=4,
+    last_unfinished=1_700_000_150.0,
 )

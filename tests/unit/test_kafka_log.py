@@ -229,6 +229,28 @@ def test_what_a_broker_left_open_is_ended_so_although_an_answer_is_lost(
     cluster.close()
 
 
+def test_what_a_broker_left_open_is_ended_and_told_although_the_first_open_fails_half_way(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, results = cluster.topic(), cluster.topic(partitions=2)
+    with unverified(cluster.broker):
+        until(lambda: leaves(cluster, results, "committed"))
+    log = cluster.log(topic, outputs=(results,), request_timeout=1.0)
+
+    async def unreachable(*_: object) -> None:
+        raise KafkaConnectionError("away")
+
+    with monkeypatch.context() as away:
+        away.setattr(Settlement, "_end", unreachable)
+        with pytest.raises(Transient):
+            log.open()
+    (told,) = log.open()
+    assert f"(CompleteCommit) in {results}[0], {results}[1]" in told
+    assert not log.recover()
+    for partition in (0, 1):
+        assert [record.value for record in cluster.client.read(results, partition, 0, 10)] == [b"left"]
+
+
 def test_what_a_broker_left_open_and_forgot_is_for_the_operator(cluster: Cluster) -> None:
     topic, results = cluster.topic(), cluster.topic(partitions=2)
     with unverified(cluster.broker):
