@@ -17,6 +17,7 @@ from streamd.config import Config
 from streamd.errors import Transient
 from streamd.ports import Output, Store
 from streamd.sight import Sight
+from streamd.views import ShardView
 from tests.integration.engines import run_engine
 from tests.servers import Unavailable, redis
 from tests.servers.fixtures import missing
@@ -178,14 +179,19 @@ class Fed:
         self._client.close()
         self._closed = True
 
-    def snapshot(self) -> int:
-        """The epoch of the newest one written."""
-        shards = () if self._sight is None else self._sight.view.shards
-        return max((shard.snapshot.sequence for shard in shards if shard.snapshot is not None), default=0)
+    def until_written(self) -> None:
+        """Until a snapshot is written of an epoch that ended with events added from now on."""
+        before = self.count
+        learned = self._until(lambda shard: shard.counts["events"] > before).sequence
+        self._until(lambda shard: shard.snapshot is not None and shard.snapshot.sequence >= learned)
 
-    def until_written_after(self, epoch: int) -> None:
+    def _until(self, seen: Callable[[ShardView], bool]) -> ShardView:
+        """Add events until this is to be seen of the shard."""
         deadline = time.monotonic() + PATIENCE
-        while self.snapshot() <= epoch:
+        while True:
+            for shard in () if self._sight is None else self._sight.view.shards:
+                if shard.counts and seen(shard):
+                    return shard
             assert time.monotonic() < deadline
             self.add()
             time.sleep(0.05)
@@ -202,12 +208,11 @@ def test_a_daemon_goes_on_when_its_shards_master_dies_and_a_replica_takes_over(t
         fed = Fed(config)
         pool = stack.enter_context(ThreadPoolExecutor(1))
         running = pool.submit(run_engine, config, until=fed.over, patience=2 * PATIENCE)
-        fed.until_written_after(0)
+        fed.until_written()
         with library.RedisCluster.from_url(nodes[0].url) as cluster:
             master = cluster.get_node_from_key("{streamd:g.p.0}:index")
         next(node for node in nodes if node.port == master.port).stop()
-        before = fed.snapshot()
-        fed.until_written_after(before + 5)
+        fed.until_written()
         fed.close()
         first = running.result().shards[0]
         again = run_engine(config).shards[0]
