@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -133,6 +133,16 @@ class Cluster:
         if len(set(counts.values())) > 1 and journal not in there:
             raise ConfigError("", f"the input topics of a pipeline must have as many partitions each: {counts}")
         return min(counts.values())
+
+    def check_rights(self, needed: Mapping[str, Set[str]]) -> None:
+        """Raises ConfigError for a right to one of these topics, if it exists, that this user lacks."""
+        with self._asking("asking for the rights to topics", opening=True):
+            found: list[dict[str, Any]] = self._admin.describe_topics(list(needed))
+        for topic in found:
+            lacking = needed[topic["name"]] - set(topic["authorized_operations"])
+            if lacking and not topic["error_code"]:
+                told = f"the right to {' and '.join(sorted(lacking))} topic {topic['name']}"
+                raise ConfigError("log.security.username", f"this user lacks {told}")
 
     def seats(self, group: str, inputs: Sequence[str]) -> "Seats":
         """Who holds the workers' seats in the group, and the partitions; whether some have been added since."""

@@ -6,7 +6,7 @@ Administration, the journal's reading and the watch over the seat go through kaf
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -95,6 +95,7 @@ class Member(ABC):
             cluster = self._cluster = Cluster(given.brokers, given.security, self._timeout)
             self._partitions = cluster.check_inputs(self._inputs, given.journal)
             cluster.create_journal(given.journal, self._partitions)
+            cluster.check_rights(self._needed())
             self._noted.clear()
             self._join()
             self._seat = Seat(
@@ -112,6 +113,13 @@ class Member(ABC):
             self._release()
             raise
         return self._settlement.finished()
+
+    def _needed(self) -> Mapping[str, Set[str]]:
+        """The rights to each topic. To read outputs: what a former producer has left open there is asked for."""
+        needed = {topic: {"READ"} for topic in self._inputs}
+        for topic in self._given.outputs:
+            needed[topic] = {"READ", "WRITE"}
+        return needed | {self._given.journal: {"READ", "WRITE", "DELETE"}}
 
     def recover(self) -> Sequence[str]:
         if self._cluster is None:
