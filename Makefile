@@ -25,6 +25,7 @@ SEED   ?= 1
 
 chaos: env  ## the crash suite: every failure ROUNDS times, in an order chosen by SEED; about ten minutes a round
 	$(BIN)/python -m tests.chaos.embedded --kills $$((100 * $(ROUNDS))) --seed $(SEED)
+	$(BIN)/python -m tests.chaos.rolling --rounds $(ROUNDS) --seed $(SEED)
 	for client in kafka-python confluent; do \
 	  $(BIN)/python -m tests.chaos.kafka --client $$client --rounds $(ROUNDS) --seed $(SEED) || exit 1; \
 	  $(BIN)/python -m tests.chaos.matching --client $$client --kills $$((10 * $(ROUNDS))) --seed $(SEED) || exit 1; done

@@ -18,6 +18,7 @@ from tests.servers.process import free_port, kill, listens, spawn, wait_until
 HERE = Path(__file__).parent
 LIBS = HERE.parent.parent / ".cache" / "kafka" / "libs"
 START = 60.0  # seconds; 3 on an idle machine
+SHARE = "256m"  # memory of a broker that is one of several
 CHECKPOINT, ARCHIVE = "bootstrap.checkpoint", "broker.jsa"
 QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")  # to start, not to serve
 
@@ -103,10 +104,17 @@ def start_cluster(directory: Path, count: int, settings: Mapping[str, str]) -> l
         place.mkdir(parents=True)
         (place / "server.properties").write_text(_properties(place, port, {**settings, **own}))
         _format(place / "data", i, cluster)
-        started.append(_spawn(place, port, "256m"))
+        started.append(_spawn(place, port, SHARE))
     for broker in started:
         _await(broker, count * START)
     return started
+
+
+def go_on(broker: Broker) -> Broker:
+    """One of a cluster that has ended, again, with its data."""
+    again = _spawn(broker.directory, int(broker.address.rpartition(":")[2]), SHARE)
+    _await(again, 3 * START)
+    return again
 
 
 def java_command() -> str:
