@@ -23,6 +23,8 @@ from connectors.kafka_settings import Membership, hurry, python_consumer, python
 from streamd.errors import Transient
 from streamd.ports import Epoch, Lag, Output, Record, partition_of
 
+AGAIN = 100  # milliseconds until the library is woken again, if a transaction's answer has not come
+
 
 class KafkaLog(Member):
     """One worker of one group, with kafka-python."""
@@ -128,8 +130,7 @@ class KafkaLog(Member):
     def _write(self, epoch: Epoch) -> Mapping[int, int]:
         membership = self._membership()
         producer = opened(self._producer)
-        with translated("committing an epoch"), stale_metadata():
-            producer.begin_transaction()
+        with translated("committing an epoch"), stale_metadata(), producer.transaction():
             for output in epoch.outputs:
                 self._send(producer, output)
             last = {
@@ -200,9 +201,18 @@ class BoundedProducer(KafkaProducer):  # type: ignore[misc]
     `max_block_ms`, as its `init_transactions` does. And kafka-python (3.0.12) commits a transaction of which a
     batch has timed out, without that batch; this one commits when every record is there."""
 
-    def begin_transaction(self) -> None:
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """From its begin. A record that was refused is the reason, whatever is said of what comes after it."""
         self._sent: list[Any] = []
-        super().begin_transaction()
+        self.begin_transaction()
+        try:
+            yield
+        except kafka_errors.KafkaError as error:
+            for future in self._sent:
+                if future.failed():
+                    raise future.exception from error
+            raise
 
     def send(self, *args: Any, **kwargs: Any) -> Any:
         future = super().send(*args, **kwargs)
@@ -219,9 +229,13 @@ class BoundedProducer(KafkaProducer):  # type: ignore[misc]
         self._settle(self._transaction_manager.begin_commit())
 
     def _settle(self, result: Any) -> None:
+        """kafka-python (3.0.12) drops one request after an error, and sleeps on the others: so wake it again."""
+        deadline = time.monotonic() + self.config["max_block_ms"] / 1000
         self._sender.wakeup()
-        if not result.wait(timeout_ms=self.config["max_block_ms"]):
-            raise kafka_errors.KafkaTimeoutError(f"no answer in {self.config['max_block_ms']} ms")
+        while not result.wait(timeout_ms=AGAIN):
+            if time.monotonic() > deadline:
+                raise kafka_errors.KafkaTimeoutError(f"no answer in {self.config['max_block_ms']} ms")
+            self._sender.wakeup()
 
     def discard(self) -> None:
         """Close without finishing anything: the next producer of this transactional id settles it."""

@@ -18,11 +18,12 @@ from kafka.errors import (
     KafkaTimeoutError,
     OutOfOrderSequenceNumberError,
 )
+from kafka.producer.transaction_manager import TransactionalRequestResult
 from kafka.structs import OffsetAndMetadata
 
 from connectors.confluent_log import ConfluentLog
 from connectors.kafka_client import KafkaLogClient
-from connectors.kafka_log import KafkaLog
+from connectors.kafka_log import BoundedProducer, KafkaLog
 from connectors.kafka_member import Member
 from connectors.kafka_protocol import transactional_id
 from connectors.kafka_settings import Membership
@@ -184,6 +185,41 @@ def test_an_epoch_is_void_if_one_of_its_batches_failed(
     with pytest.raises(Transient):
         log.commit(epoch(2, topic, 0, [Output(results, b"k", b"second", 1)]))
     goes_on_with_the_second(cluster, log, topic, results)
+    cluster.close()
+
+
+def test_a_record_that_is_refused_is_the_reason_although_more_was_asked_for_since(
+    kafka_broker: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """kafka-python says then that it is in a state of error."""
+    cluster = Cluster(kafka_broker, KafkaLog, "refused-before")
+    topic = cluster.topic()
+    log, add = cluster.started(topic), BoundedProducer.send_offsets_to_transaction
+
+    def late(producer: BoundedProducer, *given: Any) -> None:
+        until(producer._transaction_manager.has_error)
+        add(producer, *given)
+
+    monkeypatch.setattr(BoundedProducer, "send_offsets_to_transaction", late)
+    with pytest.raises(StateError, match="never"):
+        log.commit(epoch(1, topic, 0, [Output(topic, b"k", bytes(3 << 20), 1)]))
+    cluster.close()
+
+
+def test_a_sender_that_went_to_sleep_on_a_request_is_woken(kafka_broker: str) -> None:  # noqa: F811
+    """kafka-python's does, on what is left when it drops a request after an error."""
+    cluster = Cluster(kafka_broker, KafkaLog, "asleep")
+    producer = cluster.started(cluster.topic())._producer  # type: ignore[attr-defined]
+    result, wake, woken = TransactionalRequestResult(), producer._sender.wakeup, []
+
+    def wakeup() -> None:
+        woken.append(wake())
+        if len(woken) == 2:
+            result.done()
+
+    producer._sender.wakeup = wakeup
+    producer._settle(result)
     cluster.close()
 
 
