@@ -135,12 +135,15 @@ class Cluster:
         return min(counts.values())
 
     def check_rights(self, needed: Mapping[str, Set[str]]) -> None:
-        """Raises ConfigError for a right to one of these topics, if it exists, that this user lacks."""
+        """Raises ConfigError for a right to one of these topics, if it exists, that this user lacks, if brokers of
+        this kind tell."""
         with self._asking("asking for the rights to topics", opening=True):
             found: list[dict[str, Any]] = self._admin.describe_topics(list(needed))
         for topic in found:
-            lacking = needed[topic["name"]] - set(topic["authorized_operations"])
-            if lacking and not topic["error_code"]:
+            rights = topic["authorized_operations"]
+            if topic["error_code"] or rights is None:
+                continue
+            if lacking := needed[topic["name"]] - set(rights):
                 told = f"the right to {' and '.join(sorted(lacking))} topic {topic['name']}"
                 raise ConfigError("log.security.username", f"this user lacks {told}")
 
