@@ -48,11 +48,6 @@ class AnyPipeline:
         raise NotImplementedError
 
     @property
-    def written(self) -> tuple[str, ...]:
-        """All topics it may write to."""
-        return tuple(self.outputs.values())
-
-    @property
     def kind(self) -> str:
         """The kind of its learner or rule."""
         raise NotImplementedError

@@ -135,12 +135,8 @@ class Pipeline(Keys, AnyPipeline, frozen=True):
         found = {"predictions": self.predictions_topic, "dead letters": self.dead_letters_topic}
         also = {"queries": self.queries, "outcomes": self.outcomes}
         also["alerts"] = None if self.early is None else self.alerts_topic
+        also["answers to history"] = None if self.backfill_outputs in found.values() else self.backfill_outputs
         return found | {name: topic for name, topic in also.items() if topic is not None}
-
-    @property
-    def written(self) -> tuple[str, ...]:
-        aside = () if self.backfill_outputs is None else (self.backfill_outputs,)
-        return (*self.outputs.values(), *aside)
 
     @property
     def kind(self) -> str:

@@ -228,7 +228,7 @@ def log(config: Config, name: str) -> Log:
             retention=Retention(records=keys.retention_records, seconds=keys.retention),
             synchronous=keys.synchronous,
         )
-    seat: Log = _kafka().log(keys, group, config.worker.name, inputs, entries, pipeline.written)
+    seat: Log = _kafka().log(keys, group, config.worker.name, inputs, entries, tuple(pipeline.outputs.values()))
     return seat
 
 

@@ -16,6 +16,7 @@ SETTINGS = """
 task = "classify"
 events = "events"
 labels = "labels"
+backfill_outputs = "of-history"
 learner = { kind = "linear" }
 """
 
@@ -34,9 +35,10 @@ def test_missing_topics_are_made_as_wide_as_the_inputs_that_are_there(settings: 
         ("labels", 3, True),
         ("events-predictions", 3, True),
         ("events-dead-letters", 3, True),
+        ("of-history", 3, True),
     ]
     assert not any(s.made for s in create(settings, client, partitions=8))
-    assert [s.partitions for s in look(settings, client)] == [3, 3, 3, 3]
+    assert [s.partitions for s in look(settings, client)] == [3, 3, 3, 3, 3]
 
 
 def test_inputs_of_different_widths_are_refused(settings: Config) -> None:
@@ -52,7 +54,7 @@ def test_the_verbs_print_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
     file = tmp_path / "streamd.toml"
     file.write_text(SETTINGS)
-    for verb, missing in (("list", [True] * 4), ("create", [False] * 4)):
+    for verb, missing in (("list", [True] * 5), ("create", [False] * 5)):
         with pytest.raises(SystemExit) as ended:
             main(["topics", verb, "--config", str(file), "--json"])
         assert ended.value.code == 0
