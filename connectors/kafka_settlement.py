@@ -60,7 +60,6 @@ class Settlement:
         """topics: what is written to, with their partitions; timeout: milliseconds until KafkaError is raised. A
         coordinator that has just begun, or is another one now, is asked again."""
         self._admin = admin
-        self._leaders.clear()
         self._deadline = time.monotonic() + timeout / 1000
         written = {TopicPartition(topic, p) for topic, count in topics.items() for p in range(count)}
         while True:
@@ -86,8 +85,12 @@ class Settlement:
         if not self._producer:
             await self._begin()  # from here on the coordinator no longer knows of the last one
         while self._rest:
-            await self._end(*self._rest[0])
+            places, committed = self._rest[0]
+            await self._end(places, committed)
             self._rest.pop(0)
+            if places:
+                decided = TransactionState.COMPLETE_COMMIT if committed else TransactionState.COMPLETE_ABORT
+                self._finished.append(f"Kafka had no marker of {self._name} ({decided.value}) in {_told(places)}")
         await self._begin()  # once the markers are there: librdkafka waits longer for them
 
     async def _last(self) -> Any:
@@ -105,14 +108,11 @@ class Settlement:
         if last is None:
             return await self._open(NOBODY, written)  # nothing, if we may ask at all
         left = await self._open(last.producer_id, written - last.topic_partitions)
-        if left:
-            places = ", ".join(f"{where.topic}[{where.partition}]" for where in sorted(left))
-            if last.state not in DECIDED:
-                raise kafka_errors.InvalidTxnStateError(
-                    f"records of {self._name} are open in {places}, and Kafka has forgotten whether they were"
-                    " committed: end them with kafka-transactions.sh"
-                )
-            self._finished.append(f"Kafka had no marker of {self._name} ({last.state.value}) in {places}")
+        if left and last.state not in DECIDED:
+            raise kafka_errors.InvalidTxnStateError(
+                f"records of {self._name} are open in {_told(left)}, and Kafka has forgotten whether they were"
+                " committed: end them with kafka-transactions.sh"
+            )
         return left
 
     async def _open(self, producer_id: int, places: Set[TopicPartition]) -> list[TopicPartition]:
@@ -178,6 +178,10 @@ class Settlement:
             if kafka_errors.ConcurrentTransactionsError not in errors or time.monotonic() > self._deadline:
                 raise errors[0](f"{type(request).__name__} of {self._name}")
             await self._admin._net.sleep(SETTLE / 1000)
+
+
+def _told(places: Collection[TopicPartition]) -> str:
+    return ", ".join(f"{where.topic}[{where.partition}]" for where in sorted(places))
 
 
 def _partitions(producer: Mapping[str, Any], wheres: Collection[TopicPartition]) -> AddPartitionsToTxnRequest:

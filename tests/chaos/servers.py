@@ -13,15 +13,10 @@ class OwnBroker:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "kafka"
-        self._port, behind, controller = free_port(), free_port(), free_port()
+        self._port, behind = free_port(), free_port()
         self.proxy = Proxy(behind, "kafka", folder)
-        self._settings = {
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self._port},PROXIED://127.0.0.1:{behind},"
-            f"CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port},PROXIED://127.0.0.1:{self.proxy.port}",
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        }
+        ports = {"PLAINTEXT": self._port, "PROXIED": behind}
+        self._settings = kafka.listeners(ports, advertised={"PROXIED": self.proxy.port})
         self.address = f"127.0.0.1:{self._port}"
         self.proxied = f"127.0.0.1:{self.proxy.port}"
         self.start()

@@ -52,15 +52,10 @@ password_file = "password"
 @pytest.fixture(scope="module")
 def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Addresses of one broker: for who may do everything, and for who needs rights."""
-    free, guarded, controller = (free_port() for _ in range(3))
-    ports = {"PLAINTEXT": free, "GUARDED": guarded}
-    listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
+    free, guarded = free_port(), free_port()
     login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     settings = {
-        "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": listeners,
-        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT",
+        **kafka.listeners({"PLAINTEXT": free, "GUARDED": guarded}, {"GUARDED": "SASL_PLAINTEXT"}),
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.guarded.plain.sasl.jaas.config": f'{login} user_dora="secret";',
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",

@@ -71,20 +71,14 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def secure(certified: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     """A broker with three listeners, all of TLS."""
-    plain, safe, mutual, misnamed, controller = (free_port() for _ in range(5))
+    plain, safe, mutual, misnamed = (free_port() for _ in range(4))
     store, other = (tmp_path_factory.mktemp("store") / name for name in ("keystore.pem", "other.pem"))
     for path, certificate in ((store, certified.certificate), (other, certified.misnamed)):
         path.write_text(certified.key.read_text() + certificate.read_text())
     jaas = {f"listener.name.secure.{name.lower()}.sasl.jaas.config": SCRAM for name in MECHANISMS[1:]}
     ports = {"PLAINTEXT": plain, "SECURE": safe, "MUTUAL": mutual, "MISNAMED": misnamed}
-    listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
     settings = {
-        "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": listeners,
-        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "listener.security.protocol.map": (
-            "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,MUTUAL:SSL,MISNAMED:SSL"
-        ),
+        **kafka.listeners(ports, {"SECURE": "SASL_SSL", "MUTUAL": "SSL", "MISNAMED": "SSL"}),
         "sasl.enabled.mechanisms": ",".join(MECHANISMS),
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(store),

@@ -27,7 +27,6 @@ SETTINGS = {
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "500",
@@ -204,14 +203,29 @@ def _identifier() -> str:
 
 
 def _properties(directory: Path, port: int, settings: Mapping[str, str]) -> str:
-    controller = free_port()
-    own = {
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-        "log.dirs": str(directory / "data"),
-    }
+    own = listeners({"PLAINTEXT": port}) | {"log.dirs": str(directory / "data")}
     return "".join(f"{key}={value}\n" for key, value in (SETTINGS | own | dict(settings)).items())
+
+
+def listeners(
+    ports: Mapping[str, int],
+    protocols: Mapping[str, str] | None = None,
+    advertised: Mapping[str, int] | None = None,
+) -> dict[str, str]:
+    """Settings of one broker that listens at these ports, by name, and is its own controller. protocols: of those
+    that do not speak in plain text. advertised: where clients are sent instead."""
+    controller = free_port()
+    known = dict.fromkeys((*ports, "CONTROLLER"), "PLAINTEXT") | dict(protocols or {})
+    return {
+        "listeners": _addresses({**ports, "CONTROLLER": controller}),
+        "advertised.listeners": _addresses({**ports, **(advertised or {})}),
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in known.items()),
+    }
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
 
 
 def running() -> str | None:

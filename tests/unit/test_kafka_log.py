@@ -220,6 +220,7 @@ def test_a_sender_that_went_to_sleep_on_a_request_is_woken(kafka_broker: str) ->
 
     producer._sender.wakeup = wakeup
     producer._settle(result)
+    assert len(woken) == 2
     cluster.close()
 
 
