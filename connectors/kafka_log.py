@@ -43,6 +43,7 @@ class KafkaLog(Member):
         with translated("joining the group", opening=True):
             consumer = self._consumer = KafkaConsumer(**self._consumer_settings)
             hurry(consumer._client.cluster)
+            keep_joins(consumer._coordinator)
             self._rebalances.consumer = consumer
             consumer.subscribe(topics=list(self._inputs), listener=self._rebalances)
 
@@ -245,6 +246,25 @@ class BoundedProducer(KafkaProducer):  # type: ignore[misc]
             self.close(timeout=0)
         except kafka_errors.KafkaTimeoutError:
             return  # batches that nobody waits for
+
+
+def keep_joins(coordinator: Any) -> None:
+    """kafka-python (3.0.12) throws a join away that was done between two polls, and joins again: which drives
+    everybody out of the group once more, without end if each join ends so. With this a join is kept until a poll
+    takes it. If the group has gone on since, the next heartbeat tells, and no commit is taken."""
+    ask, generation, assigned = coordinator._do_join_and_sync_async, None, b""
+
+    async def join() -> bytes:
+        nonlocal generation, assigned
+        # A poll that takes it makes the member STABLE; one that left is UNJOINED.
+        waits = coordinator.state == MemberState.REBALANCING and coordinator._generation is generation
+        if not waits:
+            generation = None
+            assigned = await ask()
+            generation = coordinator._generation
+        return assigned
+
+    coordinator._do_join_and_sync_async = join
 
 
 class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -482,6 +482,22 @@ def test_a_second_worker_takes_its_share_and_the_first_one_can_no_longer_commit_
     assert second.committed(moved).sequence == 1
 
 
+def test_a_join_that_is_done_between_two_polls_is_not_begun_again(kafka_broker: str) -> None:  # noqa: F811
+    """kafka-python alone joins anew, which drives the others out: with bad luck each time, for ever."""
+    cluster = Cluster(kafka_broker, KafkaLog, "join-between-polls")
+    topic = cluster.topic(partitions=2)
+    first, second = cluster.started(topic), cluster.log(topic, worker="w1")
+    second.open()
+    until(lambda: second.poll(1, 0.05) and first.poll(1, 0).revoked)
+    coordinator = first._consumer._coordinator  # type: ignore[attr-defined]
+    join = coordinator._join_task
+    until(lambda: second.poll(1, 0.05) and join.is_done)
+    joined = coordinator.group_metadata().generation_id
+    until(lambda: first.poll(1, 0.05).assigned)
+    assert coordinator.group_metadata().generation_id == joined
+    cluster.close()
+
+
 def test_committed_tells_nothing_of_a_transaction_still_open(cluster: Cluster) -> None:
     topic = cluster.topic()
     log = cluster.started(topic, request_timeout=2.0)
