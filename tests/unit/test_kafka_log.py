@@ -458,23 +458,26 @@ def test_leaving_frees_the_partitions_for_others_before_any_time_out(cluster: Cl
     assert cluster.started(topic, worker="w1").committed(0).sequence == 1
 
 
-def test_a_second_worker_takes_its_share_and_the_first_one_can_no_longer_commit_it(cluster: Cluster) -> None:
-    topic = cluster.topic(partitions=2)
-    first = cluster.started(topic)
-    held = {0, 1}
-    second = cluster.log(topic, worker="w1")
+def shared(first: Log, second: Log) -> int:
+    """Open the second, and poll until each has one of the two partitions; returns the second's."""
     second.open()
-    other: set[int] = set()
+    held: dict[Log, set[int]] = {first: {0, 1}, second: set()}
 
     def balanced() -> bool:
-        for log, has in ((first, held), (second, other)):
+        for log, has in held.items():
             polled = log.poll(1, 0.05)
             has.difference_update(polled.revoked)
             has.update(polled.assigned)
-        return len(held) == len(other) == 1
+        return all(len(has) == 1 for has in held.values())
 
     until(balanced)
-    (moved,) = other
+    return held[second].pop()
+
+
+def test_a_second_worker_takes_its_share_and_the_first_one_can_no_longer_commit_it(cluster: Cluster) -> None:
+    topic = cluster.topic(partitions=2)
+    first, second = cluster.started(topic), cluster.log(topic, worker="w1")
+    moved = shared(first, second)
     shard = ShardEpoch(moved, 1, {topic: 0}, b"")
     with pytest.raises(Transient):
         first.commit(Epoch((), (shard,)))
@@ -487,10 +490,11 @@ def test_a_join_that_is_done_between_two_polls_is_not_begun_again(kafka_broker: 
     cluster = Cluster(kafka_broker, KafkaLog, "join-between-polls")
     topic = cluster.topic(partitions=2)
     first, second = cluster.started(topic), cluster.log(topic, worker="w1")
-    second.open()
-    until(lambda: second.poll(1, 0.05) and first.poll(1, 0).revoked)
+    shared(first, second)
     coordinator = first._consumer._coordinator  # type: ignore[attr-defined]
-    join = coordinator._join_task
+    coordinator.request_rejoin()
+    until(lambda: first.poll(1, 0).revoked)
+    join = coordinator._join_task  # which waits for the second to join, too
     until(lambda: second.poll(1, 0.05) and join.is_done)
     joined = coordinator.group_metadata().generation_id
     until(lambda: first.poll(1, 0.05).assigned)
