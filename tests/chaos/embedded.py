@@ -191,9 +191,10 @@ def run(kills: int, per_round: int, seed: int, folder: Path) -> dict[str, object
     while sum(done.values()) < kills or (set(steps) - set(done) and rounds < kills):
         config = at(f"round{rounds}")
         Path(config.log.path).write_bytes(content)
-        for _ in range(per_round):
+        for life in range(per_round):
             # What is reached in few lives, the first of a file or the first after a kill, is tried more often.
-            step = min(rng.sample(sorted(steps), len(steps)), key=lambda name: 3 * done[name] + tried[name])
+            names = sorted(steps if life else set(steps) - set(RARE))
+            step = min(rng.sample(names, len(names)), key=lambda name: 3 * done[name] + tried[name])
             tried[step] += 1
             if not child(config, step, rng.randint(1, max(1, steps[step] // (per_round + 1)))):
                 break  # it ran to its end
