@@ -93,16 +93,14 @@ class Desk:
 
     def settled(self, views: dict[str, EngineView], silent: str) -> bool:
         """All that is asked or offered again was assigned and read, and only what this one leaves is open."""
+        if not self.told(views["tickets"]):
+            return False
         waiting = sum(
             pool.open for shard in views["desk"].shards if shard.matching for pool in shard.matching.pools
         )
         queries = sum(len(self.client.read(f"{self.group}-queries", p, 0, 1000)) for p in self.read)
         read = len(self.assigned) == counted(views["desk"], "arrivals") == queries
-        return (
-            self.told(views["tickets"])
-            and read
-            and waiting == sum(match.get("resource") == silent for match in self.assigned)
-        )
+        return read and waiting == sum(match.get("resource") == silent for match in self.assigned)
 
     def told(self, asker: EngineView) -> bool:
         """All answers were read: what one pipeline shows may be older than what another shows of its outcomes."""

@@ -37,6 +37,7 @@ from tests.servers.process import free_port
 pytestmark = pytest.mark.kafka
 DEADLINE = 60.0
 CLIENTS = [pytest.param(KafkaLog, id="kafka"), pytest.param(ConfluentLog, id="confluent")]
+with_kafka_python = pytest.mark.parametrize("cluster", CLIENTS[:1], indirect=True)
 
 
 class Cluster:
@@ -157,13 +158,13 @@ def test_after_a_second_producer_took_the_name_a_commit_is_void_and_invisible(cl
     usurper.close(timeout=0)
 
 
+@with_kafka_python
 @pytest.mark.parametrize("reason", [OutOfOrderSequenceNumberError, KafkaTimeoutError])
 def test_an_epoch_is_void_if_one_of_its_batches_failed(
-    kafka_broker: str,  # noqa: F811
+    cluster: Cluster,
     reason: type[Exception],
 ) -> None:
     """kafka-python alone would say that it is committed."""
-    cluster = Cluster(kafka_broker, KafkaLog, f"failed-batch.{reason.__name__}")
     topic, results = cluster.topic(), cluster.topic()
     log = cluster.started(topic)
     log.commit(epoch(1, topic, 0, [Output(results, b"k", b"first", 1)]))
@@ -185,15 +186,14 @@ def test_an_epoch_is_void_if_one_of_its_batches_failed(
     with pytest.raises(Transient):
         log.commit(epoch(2, topic, 0, [Output(results, b"k", b"second", 1)]))
     goes_on_with_the_second(cluster, log, topic, results)
-    cluster.close()
 
 
+@with_kafka_python
 def test_a_record_that_is_refused_is_the_reason_although_more_was_asked_for_since(
-    kafka_broker: str,  # noqa: F811
+    cluster: Cluster,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """kafka-python says then that it is in a state of error."""
-    cluster = Cluster(kafka_broker, KafkaLog, "refused-before")
     topic = cluster.topic()
     log, add = cluster.started(topic), BoundedProducer.send_offsets_to_transaction
 
@@ -204,12 +204,11 @@ def test_a_record_that_is_refused_is_the_reason_although_more_was_asked_for_sinc
     monkeypatch.setattr(BoundedProducer, "send_offsets_to_transaction", late)
     with pytest.raises(StateError, match="never"):
         log.commit(epoch(1, topic, 0, [Output(topic, b"k", bytes(3 << 20), 1)]))
-    cluster.close()
 
 
-def test_a_sender_that_went_to_sleep_on_a_request_is_woken(kafka_broker: str) -> None:  # noqa: F811
+@with_kafka_python
+def test_a_sender_that_went_to_sleep_on_a_request_is_woken(cluster: Cluster) -> None:
     """kafka-python's does, on what is left when it drops a request after an error."""
-    cluster = Cluster(kafka_broker, KafkaLog, "asleep")
     producer = cluster.started(cluster.topic())._producer  # type: ignore[attr-defined]
     result, wake, woken = TransactionalRequestResult(), producer._sender.wakeup, []
 
@@ -221,7 +220,6 @@ def test_a_sender_that_went_to_sleep_on_a_request_is_woken(kafka_broker: str) ->
     producer._sender.wakeup = wakeup
     producer._settle(result)
     assert len(woken) == 2
-    cluster.close()
 
 
 @pytest.mark.parametrize("decided", ["committed", "aborted"])
@@ -239,13 +237,13 @@ def test_what_a_broker_left_open_is_ended_as_it_had_decided(cluster: Cluster, de
         assert [record.value for record in cluster.client.read(results, partition, 0, 10)] == expected
 
 
+@with_kafka_python
 @pytest.mark.parametrize("request_type", ["InitProducerIdRequest", "AddPartitionsToTxnRequest", "EndTxnRequest"])
 def test_what_a_broker_left_open_is_ended_so_although_an_answer_is_lost(
-    kafka_broker: str,  # noqa: F811
+    cluster: Cluster,
     request_type: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster = Cluster(kafka_broker, KafkaLog, f"lost-answer.{request_type}")
     topic, results = cluster.topic(), cluster.topic(partitions=2)
     with unverified(cluster.broker):
         until(lambda: leaves(cluster, results, "committed"))
@@ -263,7 +261,6 @@ def test_what_a_broker_left_open_is_ended_so_although_an_answer_is_lost(
     assert not lost
     for partition in (0, 1):
         assert [record.value for record in cluster.client.read(results, partition, 0, 10)] == [b"left"]
-    cluster.close()
 
 
 def test_what_a_broker_left_open_is_ended_and_told_although_the_first_open_fails_half_way(
@@ -297,8 +294,8 @@ def test_what_a_broker_left_open_and_forgot_is_for_the_operator(cluster: Cluster
         log.open()
 
 
-def test_no_epoch_begins_before_the_last_has_its_end_everywhere(kafka_broker: str) -> None:  # noqa: F811
-    cluster = Cluster(kafka_broker, KafkaLog, "unended")
+@with_kafka_python
+def test_no_epoch_begins_before_the_last_has_its_end_everywhere(cluster: Cluster) -> None:
     topic, results = cluster.topic(), cluster.topic()
     log = cluster.started(topic, outputs=(results,))
     log.commit(epoch(1, topic, 0, [Output(results, b"k", b"first", 1)]))
@@ -328,7 +325,6 @@ def test_no_epoch_begins_before_the_last_has_its_end_everywhere(kafka_broker: st
     until(lambda: len(cluster.client.read(results, 0, 0, 100)) >= done + 2)
     found = [record.value for record in cluster.client.read(results, 0, 0, 100)]
     assert found == [b"first"] * done + [b"left", b"next"]
-    cluster.close()
 
 
 def leaves(cluster: Cluster, results: str, decided: str) -> bool:
@@ -485,9 +481,9 @@ def test_a_second_worker_takes_its_share_and_the_first_one_can_no_longer_commit_
     assert second.committed(moved).sequence == 1
 
 
-def test_a_join_that_is_done_between_two_polls_is_not_begun_again(kafka_broker: str) -> None:  # noqa: F811
+@with_kafka_python
+def test_a_join_that_is_done_between_two_polls_is_not_begun_again(cluster: Cluster) -> None:
     """kafka-python alone joins anew, which drives the others out: with bad luck each time, for ever."""
-    cluster = Cluster(kafka_broker, KafkaLog, "join-between-polls")
     topic = cluster.topic(partitions=2)
     first, second = cluster.started(topic), cluster.log(topic, worker="w1")
     shared(first, second)
@@ -499,7 +495,6 @@ def test_a_join_that_is_done_between_two_polls_is_not_begun_again(kafka_broker: 
     joined = coordinator.group_metadata().generation_id
     until(lambda: first.poll(1, 0.05).assigned)
     assert coordinator.group_metadata().generation_id == joined
-    cluster.close()
 
 
 def test_committed_tells_nothing_of_a_transaction_still_open(cluster: Cluster) -> None:
