@@ -9,6 +9,7 @@ from tests.servers.proxy import ANY, FAULTS, Rule
 
 OPENING = {"ApiVersions", "FindCoordinator", "InitProducerId", "JoinGroup", "ListOffsets", "Metadata"}
 OPENING |= {"OffsetFetch", "SyncGroup"}  # requests of a worker's first moments, rare later
+AWAY = 120.0  # seconds
 
 
 def broker_restarted(play: Play) -> None:
@@ -90,17 +91,22 @@ def redis_slow(play: Play) -> None:
 
 
 def redis_away(play: Play) -> None:
-    """Away while the stream goes on and a worker dies; then back."""
+    """Away for minutes, while the stream goes on and a worker dies; then back."""
     play.count("redis away")
     life = play.begin()
     play.idle(life)
     play.redis.end()
+    back = time.monotonic() + AWAY
     play.feed()
     play.idle(life)
     life.kill()
     life = play.begin()
     play.feed()
     play.idle(life)
+    while time.monotonic() < back:
+        time.sleep(5)
+        play.feed()
+        play.idle(life)
     play.redis.start()
     play.feed()
     play.idle(life)
